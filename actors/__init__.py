@@ -1,0 +1,1 @@
+"""Rollout: policies at acting time, the unroller, the worker loop, the evaluator."""

@@ -1,0 +1,1 @@
+"""Task suites: what can be played, and the lanes that play it."""

@@ -1,0 +1,1 @@
+"""Policy and value networks, shared by actors (acting) and learners (training)."""

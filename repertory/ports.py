@@ -1,0 +1,97 @@
+"""The doors between the rooms, as protocols: lanes, unroll sink, batch source, weights, learner,
+metrics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+
+from repertory.types import StepResult, Unroll, Weights
+
+State = dict[str, Any]
+"""A part's state for a checkpoint: nested dicts and lists of numpy arrays, str, int, float, bool
+and None.
+String keys only. `repertory.checkpoint` writes it without pickle."""
+
+
+class Lanes(Protocol):
+    """L environments of one worker, stepped together; lane l plays task `task[l]`."""
+
+    task: np.ndarray
+
+    def reset(self) -> np.ndarray:
+        """Start every lane and return the first observations, shape [L, *shape]."""
+
+    def step(self, action: np.ndarray) -> StepResult:
+        """Step every lane. The arrays of the result are valid until the next call."""
+
+    def state(self) -> State:
+        """Everything needed to go on bit for bit, emulator and random state included."""
+
+    def restore(self, state: State) -> None:
+        """Take up a state from `state()`."""
+
+    def close(self) -> None:
+        """Free what the lanes hold."""
+
+
+class UnrollSink(Protocol):
+    """Where workers deliver."""
+
+    def insert(self, unroll: Unroll) -> None:
+        """Take one unroll; what does not fit is dropped and counted."""
+
+    def has_room(self) -> bool:
+        """Whether another unroll is wanted now (the back-pressure signal)."""
+
+
+class BatchSource(Protocol):
+    """Where learners take from."""
+
+    def next_batch(self, timeout_s: float | None = None) -> Unroll | None:
+        """Return a batch, rows of every task in their share, or None when none came in time."""
+
+
+class WeightSource(Protocol):
+    """Where actors pull from."""
+
+    def newer_than(self, version: int) -> Weights | None:
+        """Return the newest weights if they are newer than `version`."""
+
+
+class Learner(Protocol):
+    """One update rule and all the state it owns."""
+
+    version: int
+
+    def update(self, batch: Unroll, progress: float) -> None:
+        """Learn from one batch; `progress` in [0, 1] is the share of the budget spent (for
+        schedules).
+        """
+
+    def weights(self) -> Weights:
+        """Return what actors need, stamped with the version."""
+
+    def metrics(self) -> dict[str, float]:
+        """Return the means since the last call, under their full names; the only device
+        synchronisation.
+        """
+
+    def state(self) -> State:
+        """Return networks, optimiser, statistics, counters and random states."""
+
+    def restore(self, state: State) -> None:
+        """Take up a state from `state()`."""
+
+
+class MetricSink(Protocol):
+    """One place that metrics go to. Never blocks for long and never ends a run."""
+
+    def write(self, row: Mapping[str, float | int | str]) -> None:
+        """Write one row; keys are metric names, x-axes among them."""
+
+    def close(self) -> None:
+        """Flush."""

@@ -1,0 +1,1 @@
+"""What lies between actors and learner: bounded per-task trajectory queues."""
