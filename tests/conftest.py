@@ -1,0 +1,26 @@
+"""What every test runs under: shapes and types checked, one torch thread, nothing sent anywhere."""
+
+from __future__ import annotations
+
+import os
+
+# Before torch, ray and wandb are imported anywhere: they read these once. (torch takes its thread
+# count from OMP_NUM_THREADS.)
+os.environ.update(
+    {
+        "OMP_NUM_THREADS": "1",
+        "MKL_NUM_THREADS": "1",
+        "WANDB_MODE": "offline",
+        "WANDB_SILENT": "true",
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
+)
+os.environ.pop("WANDB_API_KEY", None)
+os.environ.pop("RAY_ADDRESS", None)
+
+from jaxtyping import install_import_hook
+
+# Annotations cost nothing in production; here every call of ours is held to its array shapes.
+install_import_hook(
+    ["repertory", "envs", "actors", "replay", "learner", "deploy"], "beartype.beartype"
+)
