@@ -1,0 +1,143 @@
+"""The environment that tests data flow: its observation is (task, episode, step)."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+
+import numpy as np
+
+from repertory.config import CountingConfig
+from repertory.errors import BadInput, EnvironmentFailure
+from repertory.ports import State
+from repertory.types import EpisodeRecord, StepResult, TaskSpec
+
+_NAME = re.compile(r"counting/([0-9]+)")
+
+
+def number(name: str) -> int:
+    """Return the number in counting/<number>, by which its episodes are longer."""
+    match = _NAME.fullmatch(name)
+    if match is None:
+        raise BadInput(
+            f"'{name}' is not a task; counting tasks are written counting/<number>, "
+            "for instance counting/0."
+        )
+    return int(match[1])
+
+
+class CountingLanes:
+    """Lanes that count (`repertory.ports.Lanes`); nothing is random and no action matters.
+
+    The observation is float32 (index of the task, episode of the lane, step of the episode), all
+    from 0. The reward of a step is the step number in the observation before it.
+    """
+
+    def __init__(
+        self, tasks: Sequence[TaskSpec], assignment: Sequence[int], settings: CountingConfig
+    ) -> None:
+        """Make one lane per entry of `assignment`, which says which of `tasks` it plays."""
+        count = len(assignment)
+        self._settings = settings
+        self._names = [tasks[index].name for index in assignment]
+        self.task = np.array([tasks[index].index for index in assignment], dtype=np.int32)
+        longer = [number(name) for name in self._names]
+        self._length = settings.episode_length + np.array(longer, dtype=np.int64)
+        self._episode = np.zeros(count, dtype=np.int64)
+        self._step = np.zeros(count, dtype=np.int64)
+        self._over = np.zeros(count, dtype=np.bool_)
+        self._calls = 0
+
+    def reset(self) -> np.ndarray:
+        """Start every lane at its first episode."""
+        self._episode[:] = 0
+        self._step[:] = 0
+        self._over[:] = False
+        return self._observation()
+
+    def step(self, action: np.ndarray) -> StepResult:
+        """Step every lane; the step after an end resets.
+
+        Raises:
+            EnvironmentFailure: an action is out of range, or it is `fail_task`'s turn to fail.
+        """
+        self._check(action)
+        settings = self._settings
+        for lane, name in enumerate(self._names):
+            if name == settings.fail_task and self._calls >= settings.fail_step:
+                raise EnvironmentFailure(
+                    f"{name} (lane {lane}) failed: asked to at step {settings.fail_step}"
+                )
+        if settings.step_seconds > 0.0:
+            time.sleep(settings.step_seconds * len(self._names))
+        self._calls += 1
+
+        started = self._over.copy()
+        reward = np.where(started, 0, self._step).astype(np.float32)
+        self._episode[started] += 1
+        self._step = np.where(started, 0, self._step + 1)
+        ended = ~started & (self._step == self._length)
+        cut = np.zeros_like(ended)
+        if settings.truncate_every:
+            cut = ended & ((self._episode + 1) % settings.truncate_every == 0)
+        self._over = ended
+        episodes = tuple(
+            EpisodeRecord(
+                task=int(self.task[lane]),
+                raw_return=float(self._length[lane] * (self._length[lane] - 1) // 2),
+                length=int(self._length[lane]),
+                truncated=bool(cut[lane]),
+            )
+            for lane in np.flatnonzero(ended)
+        )
+        return StepResult(
+            observation=self._observation(),
+            reward=reward,
+            terminated=ended & ~cut,
+            truncated=cut,
+            valid=~started,
+            started=started,
+            episodes=episodes,
+        )
+
+    def state(self) -> State:
+        """Return the three counters of every lane and the number of calls."""
+        return {
+            "names": list(self._names),
+            "episode": self._episode.copy(),
+            "step": self._step.copy(),
+            "over": self._over.copy(),
+            "calls": self._calls,
+        }
+
+    def restore(self, state: State) -> None:
+        """Take up a state from `state()` of lanes with the same tasks."""
+        if list(state["names"]) != self._names:
+            raise BadInput(
+                f"the saved lanes play {list(state['names'])}, these lanes play {self._names}."
+            )
+        self._episode = np.array(state["episode"], dtype=np.int64)
+        self._step = np.array(state["step"], dtype=np.int64)
+        self._over = np.array(state["over"], dtype=np.bool_)
+        self._calls = int(state["calls"])
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+    def _observation(self) -> np.ndarray:
+        return np.stack([self.task, self._episode, self._step], axis=1).astype(np.float32)
+
+    def _check(self, action: np.ndarray) -> None:
+        if action.shape != self.task.shape or action.dtype.kind not in "iu":
+            raise EnvironmentFailure(
+                f"need one integer action for each of {len(self.task)} lanes, "
+                f"got {action.dtype} of shape {action.shape}."
+            )
+        wrong = np.flatnonzero((action < 0) | (action >= self._settings.actions))
+        if wrong.size:
+            lane = int(wrong[0])
+            raise EnvironmentFailure(
+                f"{self._names[lane]} (lane {lane}): action {action[lane]} is not one of "
+                f"0 to {self._settings.actions - 1}."
+            )

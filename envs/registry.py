@@ -1,0 +1,192 @@
+"""From the names in a run's config to tasks and lanes, over all suites.
+
+Importing this is cheap: the emulator is only loaded when an Atari name is looked up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from repertory.config import AtariConfig, CountingConfig, RunConfig
+from repertory.errors import BadInput, did_you_mean
+from repertory.ports import Lanes
+from repertory.types import ActionSpec, ObservationSpec, TaskSpec
+
+PREFIXES = ("atari", "counting")
+"""The first word of every task's name."""
+
+
+def resolve(
+    names: Sequence[str],
+    environment: AtariConfig | CountingConfig,
+    held_out: Collection[str] | None = None,
+) -> tuple[str, ...]:
+    """Return the tasks that names of tasks and suites stand for, in their order.
+
+    Args:
+        names: tasks and suites.
+        environment: must be of the suite that the names belong to.
+        held_out: the run's own split, for suites that leave held-out tasks out.
+
+    Raises:
+        BadInput: no names, an unknown one, one of another suite, or a task named twice.
+    """
+    source: dict[str, str] = {}
+    for name in names:
+        for task in _expand(name, environment, held_out):
+            if task in source:
+                raise BadInput(
+                    f"task '{task}' is given twice, by '{source[task]}' and by '{name}'; "
+                    "name it once."
+                )
+            source[task] = name
+    if not source:
+        given = f" ({', '.join(names)} leaves none)" if names else ""
+        raise BadInput(f"need at least one task{given}, for instance atari/breakout/m0d0.")
+    return tuple(source)
+
+
+def training_tasks(config: RunConfig) -> tuple[str, ...]:
+    """Return the tasks that the run trains on.
+
+    Raises:
+        BadInput: a name is wrong, or a task is both trained on and held out by the config.
+    """
+    own = None if config.held_out == "default" else _given_held_out(config)
+    tasks = resolve(config.tasks, config.environment, own)
+    for task in tasks:
+        if own is not None and task in own:
+            raise BadInput(
+                f"'{task}' is in both tasks and held_out; held-out tasks are never trained on "
+                "(suites that end in /train leave them out)."
+            )
+    return tasks
+
+
+def held_out_tasks(config: RunConfig) -> tuple[str, ...]:
+    """Return the tasks for zero-shot evaluation: the config's own, or its suites' default split.
+
+    The default is that of every game that the run trains on, without what it does train on.
+    """
+    if config.held_out != "default":
+        return _given_held_out(config)
+    trained = training_tasks(config)
+    match config.environment:
+        case AtariConfig():
+            from envs.atari import suites
+
+            games = dict.fromkeys(task.split("/")[1] for task in trained)
+            default = [task for game in games for task in suites.default_held_out(game)]
+            return tuple(task for task in default if task not in trained)
+        case CountingConfig():
+            return ()
+
+
+def task_specs(
+    names: Sequence[str],
+    environment: AtariConfig | CountingConfig,
+    discount: float,
+    action: ActionSpec | None = None,
+) -> tuple[TaskSpec, ...]:
+    """Describe the tasks `names` (suites already resolved), numbered from 0.
+
+    Args:
+        names: tasks.
+        environment: their suite's settings.
+        discount: per agent step.
+        action: the action space of the policy that will play them, where that is already given
+            (evaluation on other tasks); by default it follows from the tasks.
+
+    Raises:
+        BadInput: a name is wrong, or the tasks cannot share one action space.
+    """
+    match environment:
+        case AtariConfig():
+            from envs.atari import catalog
+
+            games = [catalog.parse(name).game for name in names]
+            if action is None:
+                actions = catalog.action_set(games, environment.full_action_space)
+                action = ActionSpec("discrete", len(actions))
+            side = environment.frame_size
+            observation = ObservationSpec((side, side), "uint8", environment.stack)
+            frames = environment.frame_skip
+        case CountingConfig():
+            from envs import counting
+
+            for name in names:
+                counting.number(name)
+            action = action or ActionSpec("discrete", environment.actions)
+            observation = ObservationSpec((3,), "float32", 1)
+            frames = 1
+    return tuple(
+        TaskSpec(index, name, observation, action, discount, frames_per_step=frames)
+        for index, name in enumerate(names)
+    )
+
+
+def make_lanes(
+    environment: AtariConfig | CountingConfig,
+    tasks: Sequence[TaskSpec],
+    assignment: Sequence[int],
+    *,
+    seed: int,
+    path: tuple[str | int, ...],
+) -> Lanes:
+    """Make one lane per entry of `assignment`, an index into `tasks`.
+
+    Args:
+        environment: the suite's settings.
+        tasks: the run's tasks.
+        assignment: which of `tasks` each lane plays.
+        seed: the run's seed.
+        path: name of these lanes' random streams, for instance ("actor", 3).
+
+    Raises:
+        EnvironmentFailure: an environment cannot be made.
+    """
+    match environment:
+        case AtariConfig():
+            from envs.atari.lanes import AtariLanes
+
+            return AtariLanes(tasks, assignment, environment, seed=seed, path=path)
+        case CountingConfig():
+            from envs.counting import CountingLanes
+
+            return CountingLanes(tasks, assignment, environment)
+
+
+def list_suites() -> tuple[str, ...]:
+    """Return the names of all suites that stand for several tasks."""
+    from envs.atari import suites
+
+    return suites.suites()
+
+
+def _given_held_out(config: RunConfig) -> tuple[str, ...]:
+    if not config.held_out:
+        return ()
+    return resolve(config.held_out, config.environment)
+
+
+def _expand(
+    name: str, environment: AtariConfig | CountingConfig, held_out: Collection[str] | None
+) -> tuple[str, ...]:
+    prefix = name.split("/")[0]
+    if prefix not in PREFIXES:
+        raise BadInput(
+            f"unknown task '{name}': no suite is called '{prefix}'."
+            f"{did_you_mean(prefix, PREFIXES)} Suites: {', '.join(PREFIXES)}."
+        )
+    if prefix != environment.suite:
+        raise BadInput(
+            f"'{name}' is of the suite {prefix}, but environment.suite is {environment.suite}; "
+            "a run's tasks are all of one suite."
+        )
+    if prefix == "counting":
+        from envs import counting
+
+        return (f"counting/{counting.number(name)}",)
+    from envs.atari import suites
+
+    return suites.expand(name, held_out)
