@@ -1,0 +1,101 @@
+"""Policies at rollout time: stacked observations of L lanes in, actions and their
+log-probabilities out.
+
+Axes: L lanes, A actions, R recurrent state.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+
+from repertory.networks.acting import select_actions
+from repertory.networks.actor_critic import ActorCritic
+from repertory.networks.flat import load_vector
+from repertory.types import ActionSpec, Weights
+
+
+class Decision(NamedTuple):
+    """What a policy chose for each lane."""
+
+    action: np.ndarray
+    """int64 [L] for discrete actions."""
+    log_probability: np.ndarray
+    """float32 [L], of `action` under the distribution that was sampled from."""
+    recurrent: np.ndarray
+    """float32 [L, R], the state after this step."""
+
+
+class Policy(Protocol):
+    """Anything that can act."""
+
+    version: int
+    recurrent_size: int
+
+    def act(
+        self, stacked: np.ndarray, task: np.ndarray, recurrent: np.ndarray, started: np.ndarray
+    ) -> Decision:
+        """Choose for L lanes; `started` marks lanes whose episode begins with this observation."""
+
+    def load(self, weights: Weights) -> None:
+        """Take up newer weights."""
+
+
+class NetworkPolicy:
+    """Acts with a network, sampling (or taking the mode) with numpy draws that repeat to the
+    bit.
+    """
+
+    def __init__(
+        self, network: ActorCritic, generator: np.random.Generator, *, greedy: bool = False
+    ) -> None:
+        self._network = network
+        self.generator = generator
+        self._greedy = greedy
+        self.version = -1
+        self.recurrent_size = network.recurrent_size
+
+    def act(
+        self, stacked: np.ndarray, task: np.ndarray, recurrent: np.ndarray, started: np.ndarray
+    ) -> Decision:
+        """Choose for L lanes in one batched forward pass."""
+        with torch.inference_mode():
+            logits, after = self._network.act(
+                torch.from_numpy(stacked),
+                torch.from_numpy(task),
+                torch.from_numpy(recurrent),
+                torch.from_numpy(started),
+            )
+            action, log_probability = select_actions(
+                logits.numpy(), self.generator, greedy=self._greedy
+            )
+            return Decision(action, log_probability, after.numpy())
+
+    def load(self, weights: Weights) -> None:
+        """Copy the flat vector into the network, in the network's own precision."""
+        load_vector(self._network, weights.vector)
+        self.version = weights.version
+
+
+class RandomPolicy:
+    """Uniform over the actions: the floor that every score is read against."""
+
+    def __init__(self, action: ActionSpec, generator: np.random.Generator) -> None:
+        self._size = action.size
+        self.generator = generator
+        self.version = 0
+        self.recurrent_size = 0
+
+    def act(
+        self, stacked: np.ndarray, task: np.ndarray, recurrent: np.ndarray, started: np.ndarray
+    ) -> Decision:
+        """Draw uniformly, whatever is seen."""
+        del stacked, started
+        action = self.generator.integers(0, self._size, size=len(task))
+        log_probability = np.full(len(task), -np.log(self._size), np.float32)
+        return Decision(action, log_probability, recurrent)
+
+    def load(self, weights: Weights) -> None:
+        """Do nothing: there is nothing to load."""

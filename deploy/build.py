@@ -1,0 +1,176 @@
+"""Builds the parts of a run from its `RunConfig`; both runtimes call these and nothing else."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from envs.registry import make_lanes, task_specs, training_tasks
+from repertory.config import AtariConfig, PpoConfig, RunConfig, VTraceConfig
+from repertory.seeding import integer, stream
+from repertory.types import TaskSpec
+
+if TYPE_CHECKING:
+    from actors.evaluator import MakeLane
+    from actors.policy import NetworkPolicy, Policy
+    from actors.worker import RolloutWorker
+    from repertory.networks.actor_critic import ActorCritic
+    from repertory.ports import Lanes, Learner, WeightSource
+    from replay.trajectory_queues import TrajectoryQueues
+
+
+def tasks_of(config: RunConfig) -> tuple[TaskSpec, ...]:
+    """Return the tasks that the run trains on, in the order that fixes their index."""
+    return task_specs(training_tasks(config), config.environment, config.algorithm.discount)
+
+
+def assignment(config: RunConfig, task_count: int, worker: int) -> tuple[int, ...]:
+    """Return the task of each lane of a worker: lanes of all workers are dealt out in turn."""
+    first = worker * config.actors.lanes
+    return tuple((first + lane) % task_count for lane in range(config.actors.lanes))
+
+
+def lanes_per_task(config: RunConfig, task_count: int) -> tuple[int, ...]:
+    """Return how many lanes each task has over all workers."""
+    counts = [0] * task_count
+    for worker in range(config.actors.count):
+        for task in assignment(config, task_count, worker):
+            counts[task] += 1
+    return tuple(counts)
+
+
+def trajectory_queues(config: RunConfig, tasks: Sequence[TaskSpec]) -> TrajectoryQueues:
+    """Build the queues between actors and learner."""
+    from replay.trajectory_queues import TrajectoryQueues
+
+    share = math.ceil(config.learner.batch_size / len(tasks))
+    target = max(1, math.ceil(share * config.queue.capacity_batches))
+    # Above the target nothing more is asked for, but what is under way must still fit.
+    under_way = [
+        config.actors.max_outstanding * lanes for lanes in lanes_per_task(config, len(tasks))
+    ]
+    return TrajectoryQueues(
+        tasks,
+        batch_size=config.learner.batch_size,
+        targets=[target] * len(tasks),
+        bounds=[target + lanes for lanes in under_way],
+        max_policy_lag=config.queue.max_policy_lag,
+        patience_s=config.queue.patience_s if config.runtime == "cluster" else None,
+    )
+
+
+def network(config: RunConfig, tasks: Sequence[TaskSpec]) -> ActorCritic:
+    """Build the network with its seeded initial weights."""
+    from repertory.networks.actor_critic import build_network
+
+    return build_network(tasks, config.network, seed=integer(config.seed, "network"))
+
+
+def learner(config: RunConfig, tasks: Sequence[TaskSpec]) -> Learner:
+    """Build the update rule with its network on its device."""
+    module = network(config, tasks)
+    match config.algorithm:
+        case VTraceConfig():
+            from learner.vtrace import VTraceLearner
+
+            return VTraceLearner(module, config, tasks)
+        case PpoConfig():
+            from learner.ppo import PpoLearner
+
+            return PpoLearner(module, config, tasks)
+
+
+def network_policy(
+    config: RunConfig,
+    tasks: Sequence[TaskSpec],
+    generator: np.random.Generator,
+    *,
+    greedy: bool = False,
+) -> NetworkPolicy:
+    """Build a policy that acts with the network, in the actors' precision."""
+    from actors.policy import NetworkPolicy
+    from repertory.networks.acting import for_acting
+
+    acting = for_acting(network(config, tasks), config.actors.precision)
+    return NetworkPolicy(acting, generator, greedy=greedy)
+
+
+def rollout_worker(
+    config: RunConfig,
+    tasks: Sequence[TaskSpec],
+    weights: WeightSource,
+    *,
+    worker: int,
+    incarnation: int,
+) -> RolloutWorker:
+    """Build one worker; a replacement (a later incarnation) draws from streams of its own."""
+    from actors.unroller import Unroller
+    from actors.worker import RolloutWorker
+
+    path = ("worker", worker, "incarnation", incarnation)
+    groups: list[tuple[Lanes, Policy]] = []
+    generators = []
+    for group, part in enumerate(
+        np.array_split(np.array(assignment(config, len(tasks), worker)), config.actors.groups)
+    ):
+        lanes = make_lanes(
+            config.environment,
+            tasks,
+            [int(task) for task in part],
+            seed=config.seed,
+            path=(*path, "group", group),
+        )
+        generator = stream(config.seed, *path, "policy", group)
+        generators.append(generator)
+        groups.append((lanes, network_policy(config, tasks, generator)))
+    unroller = Unroller(
+        groups,
+        tasks,
+        length=config.learner.unroll_length,
+        worker=worker,
+        incarnation=incarnation,
+    )
+    return RolloutWorker(unroller, weights, generators)
+
+
+def evaluation_environment(config: RunConfig) -> RunConfig:
+    """Return the run with the evaluation's protocol: raw rewards, whole games, all else as
+    trained.
+    """
+    match config.environment:
+        case AtariConfig() as atari:
+            whole = atari.model_copy(update={"clip_rewards": False, "life_loss_ends": False})
+            return config.model_copy(update={"environment": whole})
+        case _:
+            return config
+
+
+def evaluation_lane(config: RunConfig, tasks: Sequence[TaskSpec], seed: int) -> MakeLane:
+    """Return a maker of single evaluation lanes, each episode seeded by its task's name and
+    number.
+    """
+    environment = evaluation_environment(config).environment
+
+    def make(position: int, episode: int) -> Lanes:
+        path = ("evaluation", tasks[position].name, episode)
+        return make_lanes(environment, tasks, [position], seed=seed, path=path)
+
+    return make
+
+
+def with_index(tasks: Sequence[TaskSpec], known: Sequence[TaskSpec]) -> tuple[TaskSpec, ...]:
+    """Return `tasks` numbered as the network knows them; unseen ones get numbers past its last."""
+    numbers = {task.name: task.index for task in known}
+    unseen = len(known)
+    numbered = []
+    for task in tasks:
+        index = numbers.get(task.name)
+        if index is None:
+            index = unseen
+            unseen += 1
+        numbered.append(dataclasses.replace(task, index=index))
+    return tuple(numbered)

@@ -1,0 +1,14 @@
+"""The Ray runtime: the parts of a run as actors, watched over by the driver.
+
+    WorkerHost x N --insert(unroll)--> LearnerHost (queues, prefetch, updates) --weights-->
+    WorkerHost
+          ^                                |  heartbeat, report, state
+          +------ start, replace ------ supervisor (driver): metrics, checkpoints, evaluation
+
+Unrolls and weights travel between the actors; the driver only sees counters and, at a checkpoint,
+the learner's state.
+"""
+
+from deploy.cluster.supervisor import train
+
+__all__ = ["train"]

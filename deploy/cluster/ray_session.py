@@ -1,0 +1,98 @@
+"""Starting, joining and leaving a Ray cluster, with deadlines and sentences Ray does not give."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import socket
+from collections.abc import Iterator
+
+import numpy as np
+import psutil
+import ray
+
+from deploy import build
+from repertory.config import RunConfig
+from repertory.errors import BadInput, ClusterFailure
+
+PROBE_S = 3.0
+_OBJECT_STORE_FLOOR = 200 * 2**20
+
+
+@contextlib.contextmanager
+def ray_session(config: RunConfig) -> Iterator[None]:
+    """Be connected to Ray while entered: to `config.address`, or to a cluster of our own."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    if config.address:
+        _join(config.address)
+    else:
+        _start(config)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _start(config: RunConfig) -> None:
+    # A token of our own, never written to a file, keeps other users of the machine out: Ray listens
+    # on all interfaces.
+    os.environ["RAY_AUTH_MODE"] = "token"
+    os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    os.environ.pop("RAY_ADDRESS", None)
+    gpus = None if config.learner.device != "cpu" else 0
+    ray.init(
+        # Logical: workers and learner share the cores there are, and none may wait for a slot.
+        num_cpus=config.actors.count + 2,
+        num_gpus=gpus,
+        include_dashboard=False,
+        object_store_memory=object_store_bytes(config),
+        log_to_driver=False,
+        logging_level="error",
+    )
+
+
+def _join(address: str) -> None:
+    host, _, port = address.rpartition(":")
+    if address != "auto":
+        if not host or not port.isdigit():
+            raise BadInput(
+                f"address '{address}' is not HOST:PORT (the head's GCS port, 6379) or auto"
+            )
+        probe(host.removeprefix("ray://"), int(port))
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level="error")
+    except ConnectionError as error:
+        mode = os.environ.get("RAY_AUTH_MODE", "not set")
+        raise ClusterFailure(
+            f"could not join the Ray cluster at {address} (RAY_AUTH_MODE is {mode}): if it "
+            "requires a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH"
+        ) from error
+
+
+def probe(host: str, port: int) -> None:
+    """Raise ClusterFailure when nothing listens: Ray alone would retry for minutes."""
+    try:
+        with socket.create_connection((host, port), timeout=PROBE_S):
+            pass
+    except OSError as error:
+        raise ClusterFailure(
+            f"nothing answers at {host}:{port} within {PROBE_S:.0f} s ({error}): "
+            "is the Ray head up?"
+        ) from error
+
+
+def unroll_bytes(config: RunConfig) -> int:
+    """Return the size of one worker's unroll, nearly all of it observations."""
+    spec = build.tasks_of(config)[0].observation
+    one = int(np.prod(spec.shape)) * np.dtype(spec.dtype).itemsize
+    return (spec.history + config.learner.unroll_length + 1) * config.actors.lanes * one
+
+
+def object_store_bytes(config: RunConfig) -> int:
+    """Return the object store's size: twice what queues and deliveries under way can pin."""
+    per_worker = config.actors.max_outstanding + 2 + config.queue.capacity_batches
+    wanted = int(2 * config.actors.count * per_worker * unroll_bytes(config))
+    ceiling = int(0.3 * psutil.virtual_memory().total)
+    return min(max(_OBJECT_STORE_FLOOR, wanted), ceiling)

@@ -1,0 +1,126 @@
+"""The actors that play: rollout workers, which run on their own, and the evaluator."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+import ray
+
+from actors.evaluator import TaskScore
+from deploy import build
+from deploy.cluster.learner_host import Receipt
+from deploy.evaluation import evaluate_weights
+from repertory.config import RunConfig
+from repertory.errors import ClusterFailure
+from repertory.types import Weights
+
+CALL_DEADLINE_S = 60.0
+"""A learner that leaves a call unanswered for so long counts as lost."""
+
+
+def answer(reference: Any, what: str) -> Any:
+    """Return the result of a call to the learner, or raise ClusterFailure after the deadline."""
+    try:
+        return ray.get(reference, timeout=CALL_DEADLINE_S)
+    except ray.exceptions.GetTimeoutError as error:
+        raise ClusterFailure(
+            f"the learner did not answer {what} within {CALL_DEADLINE_S:.0f} s"
+        ) from error
+
+
+class LearnerWeights:
+    """`WeightSource` that pulls from the learner's host, and only when a receipt named a newer
+    one.
+    """
+
+    def __init__(self, learner: Any) -> None:
+        self._learner = learner
+        self.announced = 0
+
+    def newer_than(self, version: int) -> Weights | None:
+        """Return the newest weights if they are newer than `version`."""
+        if version >= self.announced:
+            return None
+        found = answer(self._learner.weights.remote(version), "a request for weights")
+        if found is None:
+            return None
+        newest, (reference,) = found
+        return Weights(newest, answer(reference, "a request for weights"))
+
+
+class WorkerHost:
+    """Threaded Ray actor: `run` plays until told to stop, delivering straight to the learner."""
+
+    def __init__(self, config_json: str, learner: Any, worker: int, incarnation: int) -> None:
+        import torch
+
+        torch.set_num_threads(1)
+        self._config = RunConfig.model_validate_json(config_json)
+        self._learner = learner
+        self._worker = worker
+        self._weights = LearnerWeights(learner)
+        self._rollout = build.rollout_worker(
+            self._config,
+            build.tasks_of(self._config),
+            self._weights,
+            worker=worker,
+            incarnation=incarnation,
+        )
+        self._stopping = threading.Event()
+
+    def process_id(self) -> int:
+        """Return the process id (and, by answering, show that construction is done)."""
+        return os.getpid()
+
+    def run(self) -> None:
+        """Play and deliver; at most `actors.max_outstanding` deliveries await their receipt."""
+        import torch
+
+        torch.set_num_threads(1)
+        sent: deque[Any] = deque()
+        while not self._stopping.is_set():
+            unroll = self._rollout.iterate()
+            sent.append(self._learner.insert.remote(unroll))
+            del unroll
+            while len(sent) >= self._config.actors.max_outstanding:
+                self._take(sent.popleft())
+        while sent:
+            self._take(sent.popleft())
+
+    def _take(self, reference: Any) -> None:
+        receipt: Receipt = answer(reference, "a delivery")
+        while not receipt.room and not self._stopping.is_set():
+            receipt = answer(self._learner.room.remote(self._worker), "a request for room")
+        self._weights.announced = max(self._weights.announced, receipt.version)
+
+    def stop(self) -> None:
+        """Let `run` return after the unroll under way."""
+        self._stopping.set()
+
+
+class EvaluatorHost:
+    """Ray actor that plays evaluation episodes beside training."""
+
+    def __init__(self, config_json: str) -> None:
+        import torch
+
+        torch.set_num_threads(1)
+        self._config = RunConfig.model_validate_json(config_json)
+
+    def evaluate(
+        self, version: int, vector: list[Any], task_names: Sequence[str]
+    ) -> list[TaskScore]:
+        """Evaluate the weights under the run's evaluation settings."""
+        settings = self._config.evaluation
+        return evaluate_weights(
+            self._config,
+            Weights(version, ray.get(vector[0], timeout=CALL_DEADLINE_S)),
+            task_names,
+            episodes=settings.episodes,
+            policies=settings.policies,
+            seed=settings.seed,
+        )

@@ -1,0 +1,215 @@
+"""The local runtime: every part in one process, in a fixed order, repeatable to the bit."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from deploy import build
+from deploy.evaluation import evaluate_weights
+from deploy.recorder import Recorder
+from deploy.signals import StopRequest
+from deploy.sinks import sinks_of
+from learner.loop import LearnerLoop
+from repertory import checkpoint
+from repertory.config import RunConfig
+from repertory.errors import RepertoryError
+from repertory.ports import State
+from repertory.types import Weights
+
+if TYPE_CHECKING:
+    from actors.worker import RolloutWorker
+    from repertory.run_directory import RunDirectory
+
+log = logging.getLogger(__name__)
+
+
+class LatestWeights:
+    """`WeightSource` within one process."""
+
+    def __init__(self) -> None:
+        self.latest: Weights | None = None
+
+    def publish(self, weights: Weights) -> None:
+        """Make `weights` the newest."""
+        self.latest = weights
+
+    def newer_than(self, version: int) -> Weights | None:
+        """Return the newest weights if they are newer than `version`."""
+        if self.latest is not None and self.latest.version > version:
+            return self.latest
+        return None
+
+
+class LocalRun:
+    """All parts of a run. `round` is one unroll of every worker and the updates that it allows."""
+
+    def __init__(self, config: RunConfig) -> None:
+        self.config = config
+        self.tasks = build.tasks_of(config)
+        self.queues = build.trajectory_queues(config, self.tasks)
+        self.learner = build.learner(config, self.tasks)
+        self.weights = LatestWeights()
+        self.loop = LearnerLoop(
+            self.learner,
+            self._publish,
+            publish_every=config.learner.publish_every,
+            progress=lambda: self.queues.steps / config.total_steps,
+        )
+        self.incarnation = 0
+        self.workers = self._build_workers()
+        self.loop.publish()
+
+    def _build_workers(self) -> list[RolloutWorker]:
+        return [
+            build.rollout_worker(
+                self.config, self.tasks, self.weights, worker=w, incarnation=self.incarnation
+            )
+            for w in range(self.config.actors.count)
+        ]
+
+    def _publish(self, weights: Weights) -> None:
+        self.weights.publish(weights)
+        self.queues.set_version(weights.version)
+
+    def round(self) -> None:
+        """Let every worker play one unroll, then update while whole batches are there."""
+        for worker in self.workers:
+            self.queues.insert(worker.iterate())
+        while (batch := self.queues.next_batch(0.0)) is not None:
+            self.loop.update(batch)
+
+    def state(self) -> State:
+        """Return the whole run: learner, queues with their contents, workers, counters."""
+        weights = self.learner.weights()
+        return {
+            "runtime": "local",
+            "learner": self.learner.state(),
+            "weights": {"version": weights.version, "vector": weights.vector},
+            "published": None
+            if self.weights.latest is None
+            else {
+                "version": self.weights.latest.version,
+                "vector": self.weights.latest.vector,
+            },
+            "queues": self.queues.state(contents=True),
+            "workers": [worker.state() for worker in self.workers],
+            "counters": {
+                "env_steps": self.queues.steps,
+                "updates": self.loop.updates,
+                "incarnation": self.incarnation,
+            },
+        }
+
+    def restore(self, state: State) -> None:
+        """Take up `state`. With other workers than were saved, these begin new episodes."""
+        self.learner.restore(state["learner"])
+        self.loop.updates = int(state["counters"]["updates"])
+        self.queues.restore(state["queues"])
+        published = state.get("published") or state["weights"]
+        self._publish(Weights(int(published["version"]), published["vector"]))
+        saved = state.get("workers", [])
+        if len(saved) == len(self.workers) and _same_lanes(self.workers, saved):
+            self.incarnation = int(state["counters"]["incarnation"])
+            for worker, worker_state in zip(self.workers, saved, strict=True):
+                worker.restore(worker_state)
+        else:
+            self.close()
+            self.incarnation = int(state["counters"]["incarnation"]) + 1
+            self.workers = self._build_workers()
+
+    def close(self) -> None:
+        """Free the workers."""
+        for worker in self.workers:
+            worker.close()
+
+
+def _same_lanes(workers: list[RolloutWorker], saved: list[State]) -> bool:
+    shapes = [[group["age"].shape for group in s["unroller"]["groups"]] for s in saved]
+    return all(worker.lane_shapes == shape for worker, shape in zip(workers, shapes, strict=True))
+
+
+def train(
+    config: RunConfig,
+    run: RunDirectory,
+    resume: bool,
+    *,
+    after_round: Callable[[LocalRun], bool] = lambda _: False,
+) -> int:
+    """Train in this process and return the exit code.
+
+    `after_round` may end the run early by returning True (tests use it); the run then ends as on
+    Ctrl-C, with a checkpoint.
+    """
+    local = LocalRun(config)
+    sink = sinks_of(config, local.tasks, run)
+    recorder = Recorder(config, local.tasks, run, sink)
+    if resume:
+        state, path, _ = checkpoint.load_latest(run.checkpoints)
+        local.restore(state)
+        recorder.restore(state)
+        log.info("resumed from %s", path.name)
+    evaluated = _evaluation_index(config, local.queues.steps)
+    saved_at = logged_at = local.loop.updates
+    saved_wall = recorder.wall_s
+    ended_early = False
+    with StopRequest() as stop:
+        try:
+            while local.queues.steps < config.total_steps and not stop and not ended_early:
+                local.round()
+                updates = local.loop.updates
+                recorder.episodes(local.queues.drain_episodes())
+                if updates - logged_at >= config.logging.every_updates:
+                    _log(local, recorder)
+                    logged_at = updates
+                due = _evaluation_index(config, local.queues.steps)
+                if due > evaluated:
+                    evaluated = due
+                    _evaluate(local, recorder, stop)
+                if _checkpoint_due(config, updates - saved_at, recorder.wall_s - saved_wall):
+                    recorder.save(local.state())
+                    saved_at, saved_wall = updates, recorder.wall_s
+                ended_early = after_round(local)
+            _log(local, recorder)
+            recorder.save(local.state())
+            if config.evaluation.at_end and not stop and not ended_early:
+                _evaluate(local, recorder, stop)
+        except RepertoryError as failure:
+            run.event("failed", reason=str(failure))
+            raise
+        finally:
+            recorder.close()
+            local.close()
+    return stop.exit_code
+
+
+def _log(local: LocalRun, recorder: Recorder) -> None:
+    metrics = local.learner.metrics() | local.queues.metrics()
+    metrics["health/actors_alive"] = len(local.workers)
+    recorder.row(local.queues.steps, local.loop.updates, metrics)
+
+
+def _evaluate(local: LocalRun, recorder: Recorder, stop: StopRequest) -> None:
+    settings = local.config.evaluation
+    scores = evaluate_weights(
+        local.config,
+        local.learner.weights(),
+        [task.name for task in local.tasks],
+        episodes=settings.episodes,
+        policies=settings.policies,
+        seed=settings.seed,
+        should_stop=lambda: bool(stop),
+    )
+    recorder.evaluation(local.queues.steps, local.loop.updates, scores)
+
+
+def _evaluation_index(config: RunConfig, env_steps: int) -> int:
+    every = config.evaluation.every_steps
+    return env_steps // every if every else 0
+
+
+def _checkpoint_due(config: RunConfig, updates: int, seconds: float) -> bool:
+    if config.checkpoint.every_updates:
+        return updates >= config.checkpoint.every_updates
+    return seconds >= config.checkpoint.every_s

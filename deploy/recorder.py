@@ -1,0 +1,126 @@
+"""The one writer of a run: metric rows, episode means, checkpoints, evaluations, in both
+runtimes.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from actors.evaluator import TaskScore
+from deploy import evaluation
+from deploy.sinks import RunSinks
+from repertory import checkpoint
+from repertory.config import RunConfig
+from repertory.metrics.aggregate import EpisodeAverages
+from repertory.ports import State
+from repertory.types import EpisodeRecord, TaskSpec
+
+if TYPE_CHECKING:
+    from repertory.run_directory import RunDirectory
+
+log = logging.getLogger(__name__)
+
+
+class Recorder:
+    """Turns what the parts report into rows with the standard names and x-axes."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        tasks: Sequence[TaskSpec],
+        run: RunDirectory,
+        sink: RunSinks,
+    ) -> None:
+        self._config = config
+        self._tasks = tuple(tasks)
+        self._run = run
+        self._sink = sink
+        self._averages = EpisodeAverages([t.name for t in tasks], config.logging.window)
+        self._started = time.monotonic()
+        self._wall_before = 0.0
+        self._last_row: tuple[float, int, int] | None = None
+        self._failed_saves = 0
+
+    @property
+    def wall_s(self) -> float:
+        """Seconds of training, those before a resume included."""
+        return self._wall_before + time.monotonic() - self._started
+
+    def episodes(self, records: Iterable[EpisodeRecord]) -> None:
+        """Count finished episodes."""
+        self._averages.extend(records)
+
+    def row(self, env_steps: int, updates: int, metrics: Mapping[str, float]) -> None:
+        """Write one row: x-axes, rates since the last row, episode means, and `metrics`."""
+        wall = self.wall_s
+        row: dict[str, float | int | str] = {
+            "env_steps": env_steps,
+            "frames": env_steps * self._tasks[0].frames_per_step,
+            "updates": updates,
+            "wall_s": wall,
+        }
+        if self._last_row is not None and wall > self._last_row[0]:
+            elapsed = wall - self._last_row[0]
+            row["actor/steps_per_s"] = (env_steps - self._last_row[1]) / elapsed
+            row["learner/updates_per_s"] = (updates - self._last_row[2]) / elapsed
+        self._last_row = (wall, env_steps, updates)
+        row.update(self._averages.metrics())
+        row.update(metrics)
+        row["health/failed_checkpoints"] = self._failed_saves
+        self._sink.write(row)
+
+    def evaluation(self, env_steps: int, updates: int, scores: Sequence[TaskScore]) -> None:
+        """Record an evaluation: a JSON file, a row of metrics."""
+        if not scores:
+            return
+        evaluation.record(
+            self._run, self._config, scores, step=env_steps, seed=self._config.evaluation.seed
+        )
+        row: dict[str, float | int | str] = {
+            "env_steps": env_steps,
+            "frames": env_steps * self._tasks[0].frames_per_step,
+            "updates": updates,
+            "wall_s": self.wall_s,
+        }
+        for score in scores:
+            row[f"eval/{score.policy}/task/{score.task}/return"] = score.mean
+            row[f"eval/{score.policy}/task/{score.task}/length"] = sum(score.lengths) / len(
+                score.lengths
+            )
+            if score.successes:
+                row[f"eval/{score.policy}/task/{score.task}/success"] = sum(score.successes) / len(
+                    score.successes
+                )
+        self._sink.write(row)
+
+    def save(self, state: State) -> bool:
+        """Write a checkpoint; a full disk is reported and survived, the last good one stays."""
+        state["recorder"] = {"wall_s": self.wall_s, "averages": self._averages.state()}
+        try:
+            path = checkpoint.save(
+                self._run.checkpoints,
+                state,
+                step=int(state["counters"]["env_steps"]),
+                keep=self._config.checkpoint.keep,
+            )
+        except checkpoint.CheckpointFailed as failure:
+            self._failed_saves += 1
+            log.warning("%s; training goes on and saving is tried again", failure)
+            self._run.event("checkpoint_failed", reason=str(failure))
+            return False
+        if self._config.logging.wandb_checkpoints == "all":
+            self._sink.checkpoint(path)
+        return True
+
+    def restore(self, state: State) -> None:
+        """Take up wall time and episode means from a checkpoint."""
+        self._wall_before = float(state["recorder"]["wall_s"])
+        self._started = time.monotonic()
+        self._averages.restore(state["recorder"]["averages"])
+
+    def close(self) -> None:
+        """Flush every sink."""
+        self._sink.close()

@@ -1,0 +1,63 @@
+"""Which metric sinks a run has: the record file always, the terminal, and W&B unless disabled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from repertory.config import RunConfig
+from repertory.metrics.fan_out import FanOut
+from repertory.metrics.jsonl import JsonlSink
+from repertory.metrics.terminal import TerminalView
+from repertory.metrics.wandb_sink import WandbSink
+from repertory.ports import MetricSink
+from repertory.types import TaskSpec
+
+if TYPE_CHECKING:
+    from repertory.run_directory import RunDirectory
+
+
+class RunSinks:
+    """Rows to every sink; films and checkpoints to W&B, where there is one."""
+
+    def __init__(self, sinks: Sequence[MetricSink], wandb: WandbSink | None) -> None:
+        self._rows = FanOut([*sinks, *([wandb] if wandb is not None else [])])
+        self._wandb = wandb
+
+    def write(self, row: Mapping[str, float | int | str]) -> None:
+        """Write one row to every sink."""
+        self._rows.write(row)
+
+    def video(self, name: str, path: Path) -> None:
+        """Show a film that was written to `path`."""
+        if self._wandb is not None:
+            self._wandb.video(name, path)
+
+    def checkpoint(self, path: Path) -> None:
+        """Keep a checkpoint as an artifact."""
+        if self._wandb is not None:
+            self._wandb.checkpoint_artifact(path)
+
+    def close(self) -> None:
+        """Flush and end every sink, in bounded time."""
+        self._rows.close()
+
+
+def sinks_of(config: RunConfig, tasks: Sequence[TaskSpec], run: RunDirectory) -> RunSinks:
+    """Open the sinks of a run. `metrics.jsonl` comes first: it is the record."""
+    names = [task.name for task in tasks]
+    settings = config.logging
+    wandb = None
+    if settings.wandb != "disabled":
+        wandb = WandbSink(
+            run.path,
+            run.wandb_id(),
+            project=settings.wandb_project,
+            mode=settings.wandb,
+            config=config.model_dump(mode="json"),
+            group=settings.wandb_group or config.recipe,
+            tags=[config.algorithm.kind, config.environment.suite, config.recipe],
+        )
+    view = TerminalView(names, config.total_steps, run.name)
+    return RunSinks([JsonlSink(run.metrics), view], wandb)

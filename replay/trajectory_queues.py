@@ -1,0 +1,295 @@
+"""Bounded per-task queues of unroll columns, from which every task gets its share of each batch.
+
+A row is one lane of one unroll, kept as a reference into the block it arrived in; nothing is copied
+until a batch is put together. Axes: T steps, L lanes of an arriving unroll, B columns of a batch.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from repertory.ports import State
+from repertory.types import EpisodeRecord, TaskSpec, Unroll
+from replay.batch import Row, batch_of, unroll_from_state, unroll_to_state
+
+
+@dataclass(slots=True)
+class TaskCounters:
+    """What happened to one task's rows since the run began (all but the lags, which are
+    drained).
+    """
+
+    rows: int = 0
+    steps: int = 0
+    dropped_overflow: int = 0
+    dropped_stale: int = 0
+    short_shares: int = 0
+    lag_sum: int = 0
+    lag_count: int = 0
+    lag_max: int = 0
+
+
+class TrajectoryQueues:
+    """`UnrollSink` and `BatchSource` of on-policy learners; safe to use from several threads.
+
+    `targets[i]` is the number of rows of task i at which its actors are held back, `bounds[i]` the
+    number never exceeded: above it the oldest row is dropped and counted. Rows acted with weights
+    more than `max_policy_lag` versions old are dropped when they come up, and counted.
+    """
+
+    def __init__(
+        self,
+        tasks: Sequence[TaskSpec],
+        *,
+        batch_size: int,
+        targets: Sequence[int],
+        bounds: Sequence[int],
+        max_policy_lag: int,
+        patience_s: float | None,
+    ) -> None:
+        self._tasks = tuple(tasks)
+        self._batch_size = batch_size
+        self._targets = tuple(targets)
+        self._bounds = tuple(bounds)
+        self._max_policy_lag = max_policy_lag
+        self._patience_s = patience_s
+        self._rows: list[deque[Row]] = [deque() for _ in self._tasks]
+        self._cursor = 0
+        self._version = 0
+        self._latest: dict[int, tuple[int, int]] = {}
+        self._refused = 0
+        self._episodes: list[EpisodeRecord] = []
+        self._closed = False
+        self._changed = threading.Condition()
+        self.counters = [TaskCounters() for _ in self._tasks]
+
+    # -- sink ------------------------------------------------------------------------------------
+
+    def insert(self, unroll: Unroll) -> None:
+        """Queue every lane of `unroll` for its task.
+
+        An unroll that was already taken, or that comes from a worker since replaced, is refused and
+        counted: a retried delivery must not teach twice.
+        """
+        with self._changed:
+            stamp = (unroll.incarnation, unroll.sequence)
+            if stamp <= self._latest.get(unroll.worker, (-1, -1)):
+                self._refused += 1
+                return
+            self._latest[unroll.worker] = stamp
+            self._episodes.extend(unroll.episodes)
+            valid_steps = unroll.valid.sum(axis=0)
+            for lane, task in enumerate(unroll.task.tolist()):
+                counters = self.counters[task]
+                rows = self._rows[task]
+                rows.append(Row(unroll, lane))
+                counters.rows += 1
+                counters.steps += int(valid_steps[lane])
+                if len(rows) > self._bounds[task]:
+                    rows.popleft()
+                    counters.dropped_overflow += 1
+            self._changed.notify_all()
+
+    def has_room(self) -> bool:
+        """Whether some task has fewer rows than its target."""
+        with self._changed:
+            return self._below_target()
+
+    def wait_for_room(self, timeout_s: float) -> bool:
+        """Wait until there is room; False when there was none in time."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._closed or self._below_target(), timeout_s)
+
+    def _below_target(self) -> bool:
+        return any(
+            len(rows) < target for rows, target in zip(self._rows, self._targets, strict=True)
+        )
+
+    # -- source ----------------------------------------------------------------------------------
+
+    def set_version(self, version: int) -> None:
+        """Tell the queues the learner's version, against which staleness is measured."""
+        with self._changed:
+            self._version = version
+
+    def next_batch(self, timeout_s: float | None = None) -> Unroll | None:
+        """Return a batch of B columns ordered by task, or None when none is complete in time.
+
+        Every task gives floor(B/N) columns and the remaining ones go round the tasks from batch to
+        batch. When a task has been empty for `patience_s` its missing columns come from the fullest
+        queues instead, and the gap is counted.
+        """
+        started = time.monotonic()
+        deadline = None if timeout_s is None else started + timeout_s
+        with self._changed:
+            while True:
+                self._drop_stale()
+                shares = self._shares()
+                if not self._covers(shares):
+                    now = time.monotonic()
+                    if self._patience_s is not None and now - started >= self._patience_s:
+                        shares = self._substitute(shares)
+                    if not self._covers(shares):
+                        if self._closed or (deadline is not None and now >= deadline):
+                            return None
+                        self._changed.wait(self._nap(now, started, deadline))
+                        continue
+                self._cursor = (self._cursor + self._batch_size) % len(self._tasks)
+                picked = [
+                    self._take(task) for task, share in enumerate(shares) for _ in range(share)
+                ]
+                self._changed.notify_all()
+                break
+        return batch_of(picked)
+
+    def _nap(self, now: float, started: float, deadline: float | None) -> float | None:
+        ends = [deadline] if deadline is not None else []
+        if self._patience_s is not None:
+            patience_end = started + self._patience_s
+            ends.append(patience_end if patience_end > now else now + 0.05)
+        return max(0.0, min(ends) - now) if ends else None
+
+    def _shares(self) -> list[int]:
+        count = len(self._tasks)
+        shares = [self._batch_size // count] * count
+        for extra in range(self._batch_size % count):
+            shares[(self._cursor + extra) % count] += 1
+        return shares
+
+    def _covers(self, shares: Sequence[int]) -> bool:
+        enough = all(len(r) >= share for r, share in zip(self._rows, shares, strict=True))
+        return enough and sum(shares) == self._batch_size
+
+    def _substitute(self, shares: Sequence[int]) -> list[int]:
+        given = [min(len(r), share) for r, share in zip(self._rows, shares, strict=True)]
+        missing = self._batch_size - sum(given)
+        spare = [len(r) - g for r, g in zip(self._rows, given, strict=True)]
+        if sum(spare) < missing:
+            return list(shares)
+        for task, (wanted, got) in enumerate(zip(shares, given, strict=True)):
+            self.counters[task].short_shares += wanted - got
+        for _ in range(missing):
+            fullest = int(np.argmax(spare))
+            given[fullest] += 1
+            spare[fullest] -= 1
+        return given
+
+    def _drop_stale(self) -> None:
+        oldest = self._version - self._max_policy_lag
+        for counters, rows in zip(self.counters, self._rows, strict=True):
+            if any(row.version < oldest for row in rows):
+                kept = [row for row in rows if row.version >= oldest]
+                counters.dropped_stale += len(rows) - len(kept)
+                rows.clear()
+                rows.extend(kept)
+
+    def _take(self, task: int) -> Row:
+        row = self._rows[task].popleft()
+        counters = self.counters[task]
+        lag = self._version - row.version
+        counters.lag_sum += lag
+        counters.lag_count += 1
+        counters.lag_max = max(counters.lag_max, lag)
+        return row
+
+    def close(self) -> None:
+        """Wake every waiting thread; `next_batch` then returns None once it cannot fill a batch."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    # -- records ---------------------------------------------------------------------------------
+
+    @property
+    def steps(self) -> int:
+        """Valid agent steps received, over all tasks."""
+        return sum(counters.steps for counters in self.counters)
+
+    def drain_episodes(self) -> list[EpisodeRecord]:
+        """Return the episodes that finished since the last call."""
+        with self._changed:
+            episodes, self._episodes = self._episodes, []
+            return episodes
+
+    def metrics(self) -> dict[str, float]:
+        """Return fill and drops per task and in all; policy lag since the last call."""
+        with self._changed:
+            row: dict[str, float] = {
+                "replay/dropped_overflow": sum(c.dropped_overflow for c in self.counters),
+                "replay/dropped_stale": sum(c.dropped_stale for c in self.counters),
+                "replay/short_shares": sum(c.short_shares for c in self.counters),
+                "replay/refused": self._refused,
+                "replay/rows": sum(len(r) for r in self._rows),
+            }
+            lag_sum = lag_count = lag_max = 0
+            for task, counters, rows in zip(self._tasks, self.counters, self._rows, strict=True):
+                row[f"task/{task.name}/queue"] = len(rows) / self._targets[task.index]
+                row[f"task/{task.name}/steps"] = counters.steps
+                row[f"task/{task.name}/dropped"] = (
+                    counters.dropped_overflow + counters.dropped_stale
+                )
+                if counters.lag_count:
+                    row[f"task/{task.name}/lag"] = counters.lag_sum / counters.lag_count
+                lag_sum += counters.lag_sum
+                lag_count += counters.lag_count
+                lag_max = max(lag_max, counters.lag_max)
+                counters.lag_sum = counters.lag_count = counters.lag_max = 0
+            if lag_count:
+                row["lag/mean"] = lag_sum / lag_count
+                row["lag/max"] = lag_max
+            return row
+
+    def state(self, *, contents: bool) -> State:
+        """Return counters and the round's position, and with `contents` the queued rows too."""
+        with self._changed:
+            state: State = {
+                "cursor": self._cursor,
+                "version": self._version,
+                "refused": self._refused,
+                "counters": {
+                    task.name: {
+                        name: getattr(counters, name) for name in TaskCounters.__dataclass_fields__
+                    }
+                    for task, counters in zip(self._tasks, self.counters, strict=True)
+                },
+            }
+            if contents:
+                unrolls: dict[int, Unroll] = {}
+                for rows in self._rows:
+                    for row in rows:
+                        unrolls.setdefault(id(row.unroll), row.unroll)
+                position = {key: index for index, key in enumerate(unrolls)}
+                state["unrolls"] = [unroll_to_state(unroll) for unroll in unrolls.values()]
+                state["rows"] = [
+                    [[position[id(row.unroll)], row.lane] for row in rows] for rows in self._rows
+                ]
+                state["latest"] = [[w, *stamp] for w, stamp in sorted(self._latest.items())]
+                state["episodes"] = [
+                    [e.task, e.raw_return, e.length, e.lives_lost, e.success, e.truncated]
+                    for e in self._episodes
+                ]
+            return state
+
+    def restore(self, state: State) -> None:
+        """Take up `state`; counters are matched by task name, rows only if they were saved."""
+        with self._changed:
+            self._cursor = int(state["cursor"]) % len(self._tasks)
+            self._version = int(state["version"])
+            self._refused = int(state["refused"])
+            for index, task in enumerate(self._tasks):
+                if task.name in state["counters"]:
+                    self.counters[index] = TaskCounters(**state["counters"][task.name])
+            if "rows" in state:
+                unrolls = [unroll_from_state(saved) for saved in state["unrolls"]]
+                self._rows = [
+                    deque(Row(unrolls[index], lane) for index, lane in rows)
+                    for rows in state["rows"]
+                ]
+                self._latest = {w: (inc, seq) for w, inc, seq in state["latest"]}
+                self._episodes = [EpisodeRecord(*fields) for fields in state["episodes"]]
