@@ -6,7 +6,7 @@ Axes: L lanes, A actions, R recurrent state.
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ class Decision(NamedTuple):
     """float32 [L, R], the state after this step."""
 
 
+@runtime_checkable
 class Policy(Protocol):
     """Anything that can act."""
 

@@ -5,7 +5,7 @@ metrics.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -17,6 +17,7 @@ and None.
 String keys only. `repertory.checkpoint` writes it without pickle."""
 
 
+@runtime_checkable
 class Lanes(Protocol):
     """L environments of one worker, stepped together; lane l plays task `task[l]`."""
 
@@ -38,6 +39,7 @@ class Lanes(Protocol):
         """Free what the lanes hold."""
 
 
+@runtime_checkable
 class UnrollSink(Protocol):
     """Where workers deliver."""
 
@@ -48,6 +50,7 @@ class UnrollSink(Protocol):
         """Whether another unroll is wanted now (the back-pressure signal)."""
 
 
+@runtime_checkable
 class BatchSource(Protocol):
     """Where learners take from."""
 
@@ -55,6 +58,7 @@ class BatchSource(Protocol):
         """Return a batch, rows of every task in their share, or None when none came in time."""
 
 
+@runtime_checkable
 class WeightSource(Protocol):
     """Where actors pull from."""
 
@@ -62,10 +66,13 @@ class WeightSource(Protocol):
         """Return the newest weights if they are newer than `version`."""
 
 
+@runtime_checkable
 class Learner(Protocol):
     """One update rule and all the state it owns."""
 
-    version: int
+    @property
+    def version(self) -> int:
+        """The version that `weights()` is stamped with."""
 
     def update(self, batch: Unroll, progress: float) -> None:
         """Learn from one batch; `progress` in [0, 1] is the share of the budget spent (for
@@ -87,6 +94,7 @@ class Learner(Protocol):
         """Take up a state from `state()`."""
 
 
+@runtime_checkable
 class MetricSink(Protocol):
     """One place that metrics go to. Never blocks for long and never ends a run."""
 

@@ -1,8 +1,7 @@
 """What crosses a process: frozen dataclasses of numpy arrays.
 
 Axes: T steps of an unroll, L lanes of a worker (B columns once they are a batch), H frames of
-history,
-A actions. Time leads.
+history, A actions, T1 = T + 1, HT1 = H + T + 1. Time leads.
 """
 
 from __future__ import annotations
@@ -109,8 +108,8 @@ class Unroll:
     sequence: int
     task: Int32[np.ndarray, " L"]
     policy_version: Int64[np.ndarray, " L"]
-    observation: Shaped[np.ndarray, "H+T+1 L *shape"]
-    age: UInt8[np.ndarray, "T+1 L"]
+    observation: Shaped[np.ndarray, "HT1 L *shape"]
+    age: UInt8[np.ndarray, "T1 L"]
     action: Shaped[np.ndarray, "T L *action"]
     reward: Float32[np.ndarray, "T L"]
     terminated: Bool[np.ndarray, "T L"]

@@ -243,7 +243,7 @@ class TrajectoryQueues:
             if lag_count:
                 row["lag/mean"] = lag_sum / lag_count
                 row["lag/max"] = lag_max
-            return row
+            return {name: float(value) for name, value in row.items()}
 
     def state(self, *, contents: bool) -> State:
         """Return counters and the round's position, and with `contents` the queued rows too."""
