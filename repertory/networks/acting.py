@@ -13,6 +13,7 @@ from jaxtyping import Float32, Int64
 
 from repertory.config import Precision
 from repertory.networks.actor_critic import ActorCritic
+from repertory.networks.layers import use_channels_last
 from repertory.networks.precision import number_format
 
 
@@ -44,7 +45,5 @@ def for_acting(network: ActorCritic, precision: Precision = "auto") -> ActorCrit
     for part in (acting.torso, acting.conditioning, acting.memory):
         if part is not None:
             part.to(acting.number_format)
-    for parameter in acting.torso.parameters():
-        if parameter.dim() == 4:
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    use_channels_last(acting)
     return acting

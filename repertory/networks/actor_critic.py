@@ -46,6 +46,8 @@ class ActorCritic(nn.Module):
         self.value = ValueHead(features, tasks=len(tasks), popart=config.popart.enabled)
         self.config = config
         self.stack = spec.stack
+        self.tasks = len(tasks)
+        """M."""
         self.recurrent_size = 2 * config.lstm
         """R."""
         self.number_format = torch.float32
@@ -89,19 +91,23 @@ class ActorCritic(nn.Module):
         logits: Tensor = self.policy(features.float())
         return logits, recurrent
 
+    def rebuild(
+        self, observation: Shaped[Tensor, "HT1 B *shape"], age: UInt8[Tensor, "T1 B"]
+    ) -> Shaped[Tensor, "N *stacked"]:
+        """Return the network input of every step of an unroll, from single observations."""
+        if self.reads_vectors:
+            return rebuild_vectors(observation, age).flatten(0, 1)
+        return rebuild_frames(observation, age)
+
     def features(
         self,
-        observation: Shaped[Tensor, "HT1 B *shape"],
+        stacked: Shaped[Tensor, "N *stacked"],
         age: UInt8[Tensor, "T1 B"],
         task: Int[Tensor, " B"],
         recurrent: Float[Tensor, "B R"],
     ) -> Float32[Tensor, "T1 B F"]:
-        """Return what the heads read at every step of an unroll, stacks rebuilt on the way."""
+        """Return what the heads read at every step of an unroll, given `rebuild`'s stacks."""
         steps, columns = age.shape
-        if self.reads_vectors:
-            stacked = rebuild_vectors(observation, age).flatten(0, 1)
-        else:
-            stacked = rebuild_frames(observation, age)
         features = self._see(stacked).view(steps, columns, -1)
         if self.conditioning is not None:
             features = self.conditioning(features, task.expand(steps, columns))
@@ -117,7 +123,7 @@ class ActorCritic(nn.Module):
         recurrent: Float[Tensor, "B R"],
     ) -> tuple[Float32[Tensor, "T1 B A"], Float32[Tensor, "T1 B"]]:
         """Return logits and un-normalised values at every step of an unroll."""
-        features = self.features(observation, age, task, recurrent)
+        features = self.features(self.rebuild(observation, age), age, task, recurrent)
         return self.policy(features), self.value.values(features, task.expand(age.shape))
 
 

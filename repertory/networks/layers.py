@@ -100,3 +100,10 @@ def initialise(module: nn.Module, generator: torch.Generator) -> None:
     for part in module.modules():
         if isinstance(part, Convolution | Dense):
             part.initialise(generator)
+
+
+def use_channels_last(module: nn.Module) -> None:
+    """Lay out convolution weights in the order that images come in; values stay the same."""
+    for parameter in module.parameters():
+        if parameter.dim() == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)

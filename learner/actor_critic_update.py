@@ -1,0 +1,164 @@
+"""What every actor-critic learner shares: device, precision, the guarded step, metrics, state."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from learner.batches import TensorBatch, to_device
+from learner.compilation import compiling_pays
+from learner.network_state import network_state, restore_network
+from learner.optimisers import (
+    build_optimiser,
+    clip_by_global_norm,
+    global_norm,
+    learning_rate_at,
+    optimiser_state,
+    restore_optimiser,
+    set_learning_rate,
+)
+from learner.popart import HeadUpdate, accept
+from learner.update_metrics import Report, UpdateMetrics
+from repertory.config import RunConfig
+from repertory.errors import BadInput, NumericalFailure
+from repertory.networks.actor_critic import ActorCritic
+from repertory.networks.flat import to_vector
+from repertory.networks.layers import use_channels_last
+from repertory.networks.precision import number_format
+from repertory.types import TaskSpec, Unroll, Weights
+
+logger = logging.getLogger(__name__)
+
+
+class LossOutput(NamedTuple):
+    """A loss, what is to be reported of it, and what the value head becomes if it is accepted."""
+
+    loss: Float[Tensor, ""]
+    report: Report
+    head: HeadUpdate | None
+
+
+def choose_device(setting: Literal["auto", "cpu", "cuda"]) -> torch.device:
+    """Return the device that a setting names; `auto` takes CUDA where there is one."""
+    if setting == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if setting == "cuda" and not torch.cuda.is_available():
+        raise BadInput("learner.device is cuda, but torch finds no CUDA device; use auto or cpu")
+    return torch.device(setting)
+
+
+class ActorCriticUpdate:
+    """One network, its optimiser and its counters.
+
+    A loss or gradient norm that is not finite leaves every weight, statistic and moment as it
+    was, bit for bit; deciding that reads one flag from the device per step.
+    """
+
+    def __init__(
+        self,
+        network: ActorCritic,
+        config: RunConfig,
+        tasks: Sequence[TaskSpec],
+        device: torch.device | None,
+    ) -> None:
+        self.device = device or choose_device(config.learner.device)
+        self.network = network.to(self.device)
+        use_channels_last(self.network)
+        wanted = number_format(config.learner.precision, self.device)
+        self.network.number_format = torch.float32 if network.reads_vectors else wanted
+        self.tasks = list(tasks)
+        self.compile = compiling_pays(config.learner.compile, config.network.torso, self.device)
+        self.parameters: list[nn.Parameter] = list(self.network.parameters())
+        self.version = 0
+        self._config = config
+        self._optimiser = build_optimiser(self.parameters, config.optimiser)
+        self._metrics = UpdateMetrics([task.name for task in tasks], self.device)
+        self._learning_rate = config.optimiser.learning_rate
+        self._nonfinite = 0
+        self._nonfinite_in_a_row = 0
+
+    def receive(self, batch: Unroll) -> TensorBatch:
+        """Bring a batch to the device and rebuild its stacks there."""
+        return to_device(batch, self.device, self.network.rebuild)
+
+    def step(self, output: LossOutput, progress: float) -> bool:
+        """Step along the gradients that `output.loss` left, or skip them if anything is not finite.
+
+        Returns whether the step was taken; NumericalFailure after too many skipped in a row.
+        """
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        norm = global_norm(gradients)
+        if not bool(torch.isfinite(norm) & torch.isfinite(output.loss.detach())):
+            self._skip(float(output.loss), float(norm))
+            return False
+        self._nonfinite_in_a_row = 0
+        self._learning_rate = learning_rate_at(self._config.optimiser, progress)
+        set_learning_rate(self._optimiser, self._learning_rate)
+        clip_by_global_norm(gradients, norm, self._config.optimiser.clip_norm)
+        if output.head is not None:
+            accept(self.network.value, output.head)
+        self._optimiser.step()
+        self._metrics.add(output.report, norm)
+        return True
+
+    def _skip(self, loss: float, norm: float) -> None:
+        """Count a step that was not taken."""
+        self._nonfinite += 1
+        self._nonfinite_in_a_row += 1
+        limit = self._config.learner.nonfinite_limit
+        logger.warning("update skipped: loss %g, gradient norm %g", loss, norm)
+        if self._nonfinite_in_a_row >= limit:
+            raise NumericalFailure(
+                f"loss or gradients were not finite {limit} times in a row (loss {loss:g}, "
+                f"gradient norm {norm:g}); lower optimiser.learning_rate or look at the rewards"
+            )
+
+    def weights(self) -> Weights:
+        """Return what actors need, stamped with the version."""
+        return Weights(self.version, to_vector(self.network))
+
+    def metrics(self) -> dict[str, float]:
+        """Return means since the last call, and the counters and settings of the moment."""
+        metrics = self._metrics.read()
+        metrics["learner/learning_rate"] = self._learning_rate
+        metrics["learner/nonfinite_updates"] = float(self._nonfinite)
+        head = self.network.value
+        if head.popart:
+            pairs = zip(self.tasks, head.mu.tolist(), head.sigma.tolist(), strict=True)
+            for task, mu, sigma in pairs:
+                metrics[f"task/{task.name}/popart_mu"] = mu
+                metrics[f"task/{task.name}/popart_sigma"] = sigma
+        return metrics
+
+    def state(self) -> dict[str, Any]:
+        """Return everything that the next update depends on."""
+        return {
+            "version": self.version,
+            "network": network_state(self.network),
+            "optimiser": {
+                "kind": self._config.optimiser.kind,
+                "parameters": optimiser_state(self._optimiser),
+            },
+            "learning_rate": self._learning_rate,
+            "nonfinite": self._nonfinite,
+            "nonfinite_in_a_row": self._nonfinite_in_a_row,
+            "metrics": self._metrics.state(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take up a state; BadInput if it is another network's or another optimiser's."""
+        kind, own = state["optimiser"]["kind"], self._config.optimiser.kind
+        if kind != own:
+            raise BadInput(f"the checkpoint's optimiser is {kind}, this run's is {own}")
+        restore_network(self.network, state["network"])
+        restore_optimiser(self._optimiser, state["optimiser"]["parameters"])
+        self.version = int(state["version"])
+        self._learning_rate = float(state["learning_rate"])
+        self._nonfinite = int(state["nonfinite"])
+        self._nonfinite_in_a_row = int(state["nonfinite_in_a_row"])
+        self._metrics.restore(state["metrics"])

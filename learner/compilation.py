@@ -1,0 +1,79 @@
+"""Gradients of a loss, compiled where that pays, and what happens where compiling does not work."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, Literal, Protocol, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch._dynamo.exc import TorchDynamoException
+
+logger = logging.getLogger(__name__)
+
+
+class HasLoss(Protocol):
+    """What a loss function returns: the loss, and anything else."""
+
+    @property
+    def loss(self) -> Tensor:
+        """The scalar to differentiate."""
+
+
+Output = TypeVar("Output", bound=HasLoss)
+
+
+def compiling_pays(setting: Literal["auto", "on", "off"], torso: str, device: torch.device) -> bool:
+    """Say whether to compile the update.
+
+    `auto` goes by measurement (benchmarks/learner_update.py): the shallow and Nature networks
+    gain on a CPU, where the compiler fuses what surrounds few convolutions; the residual network
+    loses, since its many convolutions run best in the library's own memory format.
+    """
+    if setting != "auto":
+        return setting == "on"
+    return device.type == "cpu" and torso in {"shallow", "nature"}
+
+
+class GradientFunction(Generic[Output]):
+    """A loss function together with its gradients with respect to given parameters.
+
+    Compiled, the first call takes tens of seconds (later processes find the result in torch's
+    cache on disk), and so does the first call with any new shape. Where no C++ compiler works,
+    one warning says so and the function runs as it is.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Output],
+        parameters: Sequence[nn.Parameter],
+        *,
+        compiled: bool,
+    ) -> None:
+        self._plain = function
+        self._parameters = parameters
+        self._function = function
+        self._unproven = compiled
+        if compiled:
+            self._function = torch.compile(function, fullgraph=True, dynamic=False)
+
+    def __call__(self, *arguments: Any) -> Output:
+        """Return the function's result and leave the gradients of its loss in the parameters."""
+        if self._unproven:
+            self._unproven = False
+            try:
+                return self._differentiate(*arguments)
+            except (TorchDynamoException, RuntimeError, OSError) as error:
+                reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+                logger.warning("the update runs uncompiled, since compiling failed: %s", reason)
+                self._function = self._plain
+        return self._differentiate(*arguments)
+
+    def _differentiate(self, *arguments: Any) -> Output:
+        """Run forward and backward."""
+        for parameter in self._parameters:
+            parameter.grad = None
+        output = self._function(*arguments)
+        torch.autograd.backward(output.loss)
+        return output

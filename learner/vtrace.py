@@ -1,0 +1,129 @@
+"""The V-trace actor-critic learner (Espeholt et al. 2018), with PopArt as an option.
+
+Axes: T steps, T1 = T + 1 observations, B columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from learner.actor_critic_update import ActorCriticUpdate, LossOutput
+from learner.batches import TensorBatch
+from learner.compilation import GradientFunction
+from learner.losses.policy_gradient import actor_critic_rows, categorical, reduced
+from learner.losses.vtrace import discounts, vtrace
+from learner.popart import normalised_returns
+from learner.update_metrics import report
+from repertory.config import PopArtConfig, RunConfig, VTraceConfig
+from repertory.networks.actor_critic import ActorCritic
+from repertory.types import TaskSpec, Unroll, Weights
+
+
+def vtrace_loss(
+    network: ActorCritic, batch: TensorBatch, algorithm: VTraceConfig, popart: PopArtConfig
+) -> LossOutput:
+    """Return the loss of a batch: one forward pass, then everything in float32."""
+    features = network.features(batch.stacked, batch.age, batch.task, batch.recurrent)
+    policy = categorical(network.policy(features[:-1]), batch.action)
+    value = network.value.values(features, batch.task.expand(features.shape[:2]))
+    returns = vtrace(
+        log_probability=policy.log_probability,
+        behaviour_log_probability=batch.behaviour_log_probability,
+        reward=batch.reward,
+        discount=discounts(batch.terminated, algorithm.discount),
+        valid=batch.valid,
+        value=value,
+        rho_clip=algorithm.rho_clip,
+        c_clip=algorithm.c_clip,
+        policy_gradient_rho_clip=algorithm.policy_gradient_rho_clip,
+        trace_lambda=algorithm.trace_lambda,
+    )
+    normalised = normalised_returns(
+        network.value,
+        popart,
+        features=features[:-1],
+        value=value[:-1],
+        target=returns.target,
+        advantage=returns.advantage,
+        valid=batch.valid,
+        task=batch.task,
+    )
+    rows = actor_critic_rows(
+        log_probability=policy.log_probability,
+        entropy=policy.entropy,
+        advantage=normalised.advantage,
+        value=normalised.value,
+        target=normalised.target,
+        valid=batch.valid,
+    )
+    loss = reduced(
+        rows,
+        batch.valid,
+        value_cost=algorithm.value_cost,
+        entropy_cost=algorithm.entropy_cost,
+        reduction=algorithm.loss_reduction,
+    )
+    summary = report(
+        rows=rows,
+        ratio=returns.ratio,
+        rho=returns.rho,
+        value=value[:-1],
+        normalised_value=normalised.value,
+        normalised_target=normalised.target,
+        valid=batch.valid,
+        task=batch.task,
+        tasks=network.tasks,
+    )
+    return LossOutput(loss, summary, normalised.head)
+
+
+class VTraceLearner:
+    """Learns from each batch once; every update is a new version."""
+
+    def __init__(
+        self,
+        network: ActorCritic,
+        config: RunConfig,
+        tasks: Sequence[TaskSpec],
+        device: torch.device | None = None,
+    ) -> None:
+        algorithm, popart = config.algorithm, config.network.popart
+        if not isinstance(algorithm, VTraceConfig):
+            raise ValueError(f"a V-trace learner needs algorithm.kind vtrace, got {algorithm.kind}")
+        self._update = ActorCriticUpdate(network, config, tasks, device)
+
+        def loss(batch: TensorBatch) -> LossOutput:
+            return vtrace_loss(network, batch, algorithm, popart)
+
+        self._gradients = GradientFunction(
+            loss, self._update.parameters, compiled=self._update.compile
+        )
+
+    @property
+    def version(self) -> int:
+        """Updates so far, the skipped ones included."""
+        return self._update.version
+
+    def update(self, batch: Unroll, progress: float) -> None:
+        """Learn from one batch of unrolls."""
+        self._update.step(self._gradients(self._update.receive(batch)), progress)
+        self._update.version += 1
+
+    def weights(self) -> Weights:
+        """Return what actors need, stamped with the version."""
+        return self._update.weights()
+
+    def metrics(self) -> dict[str, float]:
+        """Return the means since the last call."""
+        return self._update.metrics()
+
+    def state(self) -> dict[str, Any]:
+        """Return network, optimiser, statistics and counters."""
+        return self._update.state()
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take up a state from `state()`."""
+        self._update.restore(state)
