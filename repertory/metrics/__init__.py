@@ -1,0 +1,1 @@
+"""Metrics: their names, running means over episodes, and the places they go to."""
