@@ -1,0 +1,38 @@
+"""The address of a Ray cluster: its form, and whether anything answers there within seconds."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+from repertory.errors import BadInput, ClusterFailure
+
+PROBE_S = 3.0
+
+
+def host_and_port(address: str) -> tuple[str, int]:
+    """Split HOST:PORT (IPv6 hosts in brackets); BadInput for any other form."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 65_536:
+        raise BadInput(
+            f"address '{address}' is not HOST:PORT (the head's port, 6379 unless changed) or auto"
+        )
+    return host.strip("[]"), int(port)
+
+
+def probe(address: str) -> None:
+    """Raise ClusterFailure when nothing listens there: Ray alone would try for minutes."""
+    if address == "auto":
+        return
+    host, port = host_and_port(address)
+    try:
+        with socket.create_connection((host, port), timeout=PROBE_S):
+            return
+    except OSError as error:
+        reason = error.strerror or str(error)
+        mode = os.environ.get("RAY_AUTH_MODE", "not set")
+        raise ClusterFailure(
+            f"no Ray cluster answers at host {host}, port {port} within {PROBE_S:.0f} s "
+            f"({reason}; RAY_AUTH_MODE is {mode}): start one there with "
+            f"`ray start --head --port {port}`, or leave address empty for one on this machine"
+        ) from error

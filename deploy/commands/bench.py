@@ -1,0 +1,55 @@
+"""`repertory bench NAME`: runs one of the benchmarks that lie beside the packages."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+
+from deploy import guard
+from deploy.commands import Page
+from repertory.config import Settings
+from repertory.errors import BadInput, did_you_mean
+
+USAGE = "repertory bench NAME [its own options]"
+FOLDER = guard.HOME / "benchmarks"
+
+
+class Options(Settings):
+    """Which benchmark."""
+
+    name: str
+    """One of those listed above."""
+
+
+def page() -> Page:
+    """Return the help."""
+    listed = "; ".join(f"{name}: {summary}" for name, summary in summaries().items())
+    return Page(USAGE, f"Benchmarks: {listed or 'none here'}", (Options,))
+
+
+def run(tokens: Sequence[str]) -> int:
+    """Hand the rest of the command line to the benchmark's `main`."""
+    known = summaries()
+    if not known:
+        raise BadInput(f"there are no benchmarks in {FOLDER}: they come with the source tree")
+    if not tokens:
+        raise BadInput(f"NAME is missing; benchmarks: {', '.join(known)}")
+    name, *rest = tokens
+    if name not in known:
+        raise BadInput(
+            f"unknown benchmark '{name}'.{did_you_mean(name, known)} Benchmarks: {', '.join(known)}"
+        )
+    code = import_module(f"benchmarks.{name}").main(rest)
+    return int(code or 0)
+
+
+def summaries(folder: Path = FOLDER) -> dict[str, str]:
+    """Return the benchmarks with their opening sentence, without importing them."""
+    found = {}
+    for file in sorted(folder.glob("[!_]*.py")):
+        module = ast.parse(file.read_text(encoding="utf-8"))
+        if any(isinstance(node, ast.FunctionDef) and node.name == "main" for node in module.body):
+            found[file.stem] = (ast.get_docstring(module) or "").split("\n")[0]
+    return found

@@ -1,0 +1,71 @@
+"""`repertory tasks [SUITE]`: every task with its variants."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from rich.console import Console
+from rich.table import Table
+
+from deploy.commands import Page, parse
+from repertory.config import AtariConfig, CountingConfig, Settings
+
+USAGE = "repertory tasks [SUITE]"
+
+
+class Options(Settings):
+    """Which tasks."""
+
+    suite: str = ""
+    """atari, atari/<game>, atari/<game>/train, atari/<game>/held-out; empty for the games."""
+
+
+def page() -> Page:
+    """Return the help."""
+    return Page(USAGE, "List games, or the tasks of a suite, one per line.", (Options,))
+
+
+def run(tokens: Sequence[str]) -> int:
+    """Print a table of games, or the names that a suite stands for."""
+    from envs.registry import resolve
+
+    options = parse(Options, tokens, USAGE, ["suite"])
+    if options.suite in ("", "atari"):
+        Console().print(_games())
+        return 0
+    counting = options.suite.startswith("counting")
+    environment = CountingConfig() if counting else AtariConfig()
+    for name in resolve([options.suite], environment):
+        print(name)
+    return 0
+
+
+def _games() -> Table:
+    from envs.atari import catalog, suites
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("suite", "tasks", "held out", "modes", "difficulties", "actions"):
+        table.add_column(heading, justify="left" if heading == "suite" else "right")
+    for game in catalog.games():
+        table.add_row(
+            f"atari/{game}",
+            str(len(catalog.variants(game))),
+            str(len(suites.default_held_out(game)) or ""),
+            _shown(catalog.modes(game)),
+            _shown(catalog.difficulties(game)),
+            str(len(catalog.minimal_actions(game))),
+        )
+    return table
+
+
+def _shown(values: Sequence[int]) -> str:
+    """Write an arithmetic progression short, anything else in full unless it is very long."""
+    values = sorted(values)
+    steps = {b - a for a, b in pairwise(values)}
+    if len(values) > 2 and len(steps) == 1:
+        (step,) = steps
+        return f"{values[0]}–{values[-1]}" + (f" by {step}" if step > 1 else "")
+    if len(values) > 12:
+        return f"{len(values)} from {values[0]} to {values[-1]}"
+    return ", ".join(map(str, values))

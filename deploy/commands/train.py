@@ -1,0 +1,180 @@
+"""`repertory train`: from a recipe, YAML files and flags to a checked config, a run, a runtime."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from deploy.commands import Page
+from deploy.overrides import Texts, check_resume, options, resolve, scan
+from deploy.schema import settings_of
+from repertory.config import RunConfig, Settings
+from repertory.errors import BadInput
+from repertory.recipes import RECIPES, get
+
+if TYPE_CHECKING:
+    from deploy.preflight import Plan
+    from repertory.run_directory import RunDirectory
+
+USAGE = "repertory train RECIPE [options] | repertory train --resume RUN_DIR [options]"
+
+log = logging.getLogger(__name__)
+
+
+class Options(Settings):
+    """What to run and where to keep it; everything else is the run's own config."""
+
+    resume: Path | None = None
+    """Go on with the run of this directory, from its newest good checkpoint."""
+    config: tuple[Path, ...] = ()
+    """YAML files of settings, laid over the recipe in their order; flags come last."""
+    name: str = ""
+    """Name of the run directory; empty for <recipe>-<utc>-<4 hex>."""
+    runs_dir: Path = Path("runs")
+    """Folder that run directories are made in."""
+    dry_run: bool = False
+    """Print the resolved config, the placement and a memory estimate; write nothing."""
+    force: bool = False
+    """Start although the disk has little room left."""
+
+
+def page(recipe: str = "") -> Page:
+    """Return the help, with a recipe's values as the defaults."""
+    config = get(recipe).config if recipe else RunConfig()
+    usage = f"repertory train {recipe}" if recipe else USAGE
+    described = get(recipe).summary if recipe else f"Recipes: {', '.join(RECIPES)}"
+    return Page(usage, f"{described}. Precedence: recipe, --config, flags.", (Options, config))
+
+
+def run(tokens: Sequence[str]) -> int:
+    """Train and return the runtime's exit code."""
+    chosen, texts, words = _parse(tokens)
+    if len(words) > 1:
+        raise BadInput(f"unexpected '{words[1]}'; usage: {USAGE}")
+    if chosen.resume is not None:
+        if words or chosen.name:
+            given = f"recipe '{words[0]}'" if words else f"--name {chosen.name}"
+            raise BadInput(f"--resume takes recipe and name from the run: drop {given}")
+        return _resume(chosen, texts)
+    if not words and not chosen.config:
+        raise BadInput(f"RECIPE is missing; recipes: {', '.join(RECIPES)}")
+    base = get(words[0]).config if words else RunConfig()
+    return _start(chosen, resolve(base, chosen.config, texts))
+
+
+def _parse(tokens: Sequence[str]) -> tuple[Options, Texts, list[str]]:
+    own = list(settings_of(Options))
+    texts, words = scan(tokens, [*own, *settings_of(RunConfig)])
+    names = {setting.path for setting in own}
+    chosen = options(Options, {path: text for path, text in texts.items() if path in names})
+    return chosen, {path: text for path, text in texts.items() if path not in names}, words
+
+
+def _start(chosen: Options, config: RunConfig) -> int:
+    plan = _checked(config, dry_run=chosen.dry_run)
+    if chosen.dry_run:
+        return 0
+    from repertory.run_directory import RunDirectory
+
+    directory = RunDirectory.create(
+        chosen.runs_dir, config.recipe, chosen.name or None, force=chosen.force
+    )
+    lock = directory.lock()
+    try:
+        directory.write_config(config, _protocol(config, plan))
+        return _train(config, directory, resume=False)
+    finally:
+        lock.release()
+
+
+def _resume(chosen: Options, texts: Texts) -> int:
+    from repertory.run_directory import RunDirectory
+
+    assert chosen.resume is not None
+    directory = RunDirectory.open(chosen.resume)
+    before, protocol = directory.read_config()
+    config = resolve(before, chosen.config, texts)
+    check_resume(before, config)
+    plan = _checked(config, dry_run=chosen.dry_run)
+    now = _protocol(config, plan)
+    _warn_of_other_versions(protocol, now)
+    if chosen.dry_run:
+        return 0
+    lock = directory.lock()
+    try:
+        directory.check_writable(force=chosen.force)
+        if config != before:
+            directory.write_config(config, now)
+        return _train(config, directory, resume=True)
+    finally:
+        lock.release()
+
+
+def _checked(config: RunConfig, *, dry_run: bool) -> Plan:
+    """Check the config as a whole; print its plan in a dry run."""
+    from deploy.preflight import check
+
+    plan = check(config, probe_cluster=not dry_run)
+    for warning in plan.warnings:
+        print(f"repertory: warning: {warning}", file=sys.stderr)
+    if dry_run:
+        from deploy.plan_text import plan_text
+
+        print(plan_text(config, plan), end="")
+    return plan
+
+
+def _protocol(config: RunConfig, plan: Plan) -> dict[str, Any]:
+    from repertory.protocol import describe_protocol
+
+    return describe_protocol(config, [task.name for task in plan.tasks], plan.held_out)
+
+
+def _warn_of_other_versions(before: dict[str, Any], now: dict[str, Any]) -> None:
+    old, new = before.get("versions", {}), now["versions"]
+    changes = [
+        f"{name} {old[name]} -> {new[name]}"
+        for name in new
+        if name in old and old[name] != new[name]
+    ]
+    if changes:
+        print(
+            f"repertory: warning: the run was made with other versions: {', '.join(changes)}",
+            file=sys.stderr,
+        )
+
+
+def _train(config: RunConfig, directory: RunDirectory, *, resume: bool) -> int:
+    """Hand over to the runtime; its log goes to the run's log.txt."""
+    root = logging.getLogger()
+    handler = directory.log_handler()
+    level = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    try:
+        log.info("%s with %s", "resumed" if resume else "started", " ".join(sys.argv[1:]))
+        match config.runtime:
+            case "local":
+                from deploy.local import train
+
+                code: int = train(config, directory, resume)
+            case "cluster":
+                from deploy.cluster import train as train_on_cluster
+
+                code = train_on_cluster(config, directory, resume)
+    except Exception:
+        log.exception("the run ended")
+        raise
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(level)
+        handler.close()
+    where = directory.path
+    if code == 0:
+        print(f"done: repertory evaluate {where}")
+    else:
+        print(f"stopped: repertory train --resume {where}")
+    return code

@@ -1,0 +1,183 @@
+"""Everything about a run that can be wrong is found here, before a process starts."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+
+import psutil
+
+from deploy import address, placement
+from deploy.build import lanes_per_task
+from envs.registry import held_out_tasks, task_specs, training_tasks
+from repertory.config import RunConfig
+from repertory.errors import BadInput
+from repertory.types import TaskSpec
+
+GIB = 2**30
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run will consist of."""
+
+    tasks: tuple[TaskSpec, ...]
+    held_out: tuple[str, ...]
+    lanes_per_task: tuple[int, ...]
+    parts: tuple[placement.Part, ...]
+    memory: int
+    """Bytes of all parts together, an estimate."""
+    warnings: tuple[str, ...]
+
+
+def check(config: RunConfig, *, probe_cluster: bool = True) -> Plan:
+    """Return the plan of a run, or raise what is wrong with it.
+
+    Raises:
+        BadInput: an unknown task, or settings that cannot work together or on this machine.
+        ClusterFailure: nothing answers at the cluster's address.
+    """
+    _check_combinations(config)
+    tasks = task_specs(training_tasks(config), config.environment, config.algorithm.discount)
+    held_out = held_out_tasks(config)
+    _check_network(config, tasks)
+    _check_lanes(config, len(tasks))
+    _check_device(config)
+    lanes = lanes_per_task(config, len(tasks))
+    parts = placement.parts(config, tasks)
+    memory = placement.memory(parts)
+    if not config.address:
+        _check_memory(config, memory)
+    warnings = (
+        *_uneven_lanes(config, tasks, lanes),
+        *_long_lag(config),
+        *_few_cores(config),
+    )
+    if config.address and probe_cluster:
+        address.probe(config.address)
+    return Plan(tasks, held_out, lanes, parts, memory, warnings)
+
+
+def _check_combinations(config: RunConfig) -> None:
+    if config.runtime == "local" and config.address:
+        raise BadInput(
+            f"runtime local is one process and joins no cluster, but address is "
+            f"'{config.address}': drop the address or use --runtime cluster"
+        )
+    if config.address and config.address != "auto":
+        address.host_and_port(config.address)
+    if config.actors.groups > config.actors.lanes:
+        raise BadInput(
+            f"actors.groups {config.actors.groups} needs at least as many actors.lanes, "
+            f"got {config.actors.lanes}"
+        )
+    if config.queue.capacity_batches < 1:
+        raise BadInput(
+            f"queue.capacity_batches {config.queue.capacity_batches:g} holds less than a batch, "
+            "which could then never be filled: make it at least 1"
+        )
+
+
+def _check_network(config: RunConfig, tasks: tuple[TaskSpec, ...]) -> None:
+    shape = tasks[0].observation.shape
+    vectors = len(shape) == 1
+    if vectors and config.network.torso != "mlp":
+        raise BadInput(
+            f"network.torso {config.network.torso} reads images, but observations of "
+            f"{tasks[0].name} are vectors of {shape[0]}: use --network.torso mlp"
+        )
+    if not vectors and config.network.torso == "mlp":
+        raise BadInput(
+            f"network.torso mlp reads vectors, but observations of {tasks[0].name} are images: "
+            "use --network.torso shallow, nature or impala"
+        )
+
+
+def _check_lanes(config: RunConfig, tasks: int) -> None:
+    count, lanes = config.actors.count, config.actors.lanes
+    total = count * lanes
+    if total < tasks:
+        raise BadInput(
+            f"{tasks} tasks need at least {tasks} lanes; {count} actors x {lanes} lanes give "
+            f"{total}: raise actors.lanes to {-(-tasks // count)}"
+        )
+    under_way = total * config.actors.max_outstanding
+    if config.learner.batch_size > under_way:
+        wanted = -(-config.learner.batch_size // (count * config.actors.max_outstanding))
+        raise BadInput(
+            f"learner.batch_size {config.learner.batch_size} is more unrolls than {count} actors x "
+            f"{lanes} lanes with {config.actors.max_outstanding} outstanding each can have under "
+            f"way ({under_way}): raise actors.lanes to {wanted} or lower learner.batch_size"
+        )
+
+
+def _check_device(config: RunConfig) -> None:
+    if config.learner.compile == "on" and not compiler():
+        raise BadInput(
+            "learner.compile on needs a C++ compiler and none is on the PATH: install g++, or use "
+            "--learner.compile auto"
+        )
+    if config.learner.device == "cuda" and not config.address:
+        # Only whoever asks for a GPU pays for importing torch here.
+        import torch
+
+        if not torch.cuda.is_available():
+            raise BadInput(
+                f"learner.device is cuda, but torch {torch.__version__} finds no CUDA device: "
+                "use --learner.device cpu"
+            )
+
+
+def compiler() -> str | None:
+    chosen = os.environ.get("CXX")
+    names = [chosen] if chosen else ["g++", "c++", "clang++"]
+    return next((path for name in names if (path := shutil.which(name))), None)
+
+
+def _check_memory(config: RunConfig, memory: int) -> None:
+    total = psutil.virtual_memory().total
+    if memory > total:
+        raise BadInput(
+            f"the run needs about {memory / GIB:.1f} GiB and this machine has {total / GIB:.1f} "
+            f"GiB: lower actors.count ({config.actors.count}), actors.lanes "
+            f"({config.actors.lanes}) or learner.batch_size ({config.learner.batch_size}), or join "
+            "a cluster with --address"
+        )
+
+
+def _uneven_lanes(
+    config: RunConfig, tasks: tuple[TaskSpec, ...], lanes: tuple[int, ...]
+) -> list[str]:
+    fewest, most = min(lanes), max(lanes)
+    if fewest == most:
+        return []
+    more = [task.name for task, count in zip(tasks, lanes, strict=True) if count == most]
+    named = ", ".join(more[:3]) + (f" and {len(more) - 3} others" if len(more) > 3 else "")
+    return [
+        f"{sum(lanes)} lanes do not divide evenly over {len(lanes)} tasks: {named} get {most} "
+        f"lanes each, the rest {fewest} (batches still take equal shares); actors.lanes "
+        f"{-(-config.actors.lanes // len(lanes)) * len(lanes)} would be even"
+    ]
+
+
+def _long_lag(config: RunConfig) -> list[str]:
+    in_flight = config.actors.count * config.actors.lanes * config.actors.max_outstanding
+    lag = config.queue.capacity_batches + in_flight / config.learner.batch_size
+    if lag <= config.queue.max_policy_lag:
+        return []
+    return [
+        f"unrolls can be {lag:.0f} updates old when they are learned from, and those older than "
+        f"queue.max_policy_lag {config.queue.max_policy_lag} are dropped: raise it or "
+        "learner.batch_size, or lower actors.lanes"
+    ]
+
+
+def _few_cores(config: RunConfig) -> list[str]:
+    cores = len(os.sched_getaffinity(0))
+    if config.runtime == "local" or config.address or config.actors.count <= cores:
+        return []
+    return [
+        f"{config.actors.count} actors share the {cores} cores of this machine; "
+        f"actors.count {cores} is faster, or join a cluster with --address"
+    ]

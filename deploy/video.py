@@ -1,0 +1,88 @@
+"""Pictures to an MP4 file that every browser plays (H.264, yuv420p), whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from repertory.errors import BadInput, RepertoryError
+
+
+class VideoWriter:
+    """Write pictures of one size as they come; the file appears under its name on leaving.
+
+    When the block is left by an exception, or without a picture, nothing is left behind.
+    """
+
+    def __init__(self, path: Path, fps: float) -> None:
+        if path.suffix.lower() != ".mp4":
+            raise BadInput(f"video file '{path}' must end in .mp4")
+        if path.is_dir() or not path.parent.is_dir():
+            raise BadInput(f"cannot write the video {path}: its folder does not exist")
+        self.path = path
+        self.frames = 0
+        self._fps = fps
+        self._partial = path.with_name(f".{path.stem}.partial.mp4")
+        self._shape: tuple[int, ...] = ()
+        self._encoder: Any = None
+
+    def add(self, picture: UInt8[np.ndarray, "height width 3"]) -> None:
+        """Append one picture."""
+        if self._encoder is None:
+            self._shape = picture.shape
+            self._encoder = self._open()
+        if picture.shape != self._shape:
+            raise ValueError(f"pictures of {self.path} are {self._shape}, got {picture.shape}")
+        height, width, _ = picture.shape
+        # H.264 halves the colour planes, so sides must be even: the last row or column repeats.
+        even = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+        try:
+            self._encoder.send(np.ascontiguousarray(even))
+        except OSError as error:
+            raise RepertoryError(f"writing the video {self.path} failed: {error}") from error
+        self.frames += 1
+
+    def _open(self) -> Any:
+        import imageio_ffmpeg
+
+        height, width, _ = self._shape
+        try:
+            encoder = imageio_ffmpeg.write_frames(
+                str(self._partial),
+                (width + width % 2, height + height % 2),
+                fps=self._fps,
+                codec="libx264",
+                macro_block_size=2,
+                quality=None,
+                output_params=["-crf", "18", "-movflags", "+faststart"],
+                ffmpeg_log_level="error",
+            )
+            encoder.send(None)
+        except (OSError, RuntimeError) as error:
+            raise RepertoryError(f"cannot start ffmpeg for {self.path}: {error}") from error
+        return encoder
+
+    def __enter__(self) -> VideoWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            if self._encoder is not None:
+                self._encoder.close()
+                if kind is None:
+                    self._partial.replace(self.path)
+        except OSError as failure:
+            raise RepertoryError(f"writing the video {self.path} failed: {failure}") from failure
+        finally:
+            with contextlib.suppress(OSError):
+                self._partial.unlink()
