@@ -141,13 +141,17 @@ class AtariLanes:
 
         Raises:
             BadInput: the state is of other tasks.
+            EnvironmentFailure: a lane's state is damaged.
         """
         if list(state["names"]) != self._names:
             raise BadInput(
                 f"the saved lanes play {list(state['names'])}, these lanes play {self._names}."
             )
-        for lane, saved in zip(self._lanes, state["lanes"], strict=True):
-            lane.restore(saved)
+        for index, (lane, saved) in enumerate(zip(self._lanes, state["lanes"], strict=True)):
+            try:
+                lane.restore(saved)
+            except Exception as error:
+                raise self._failure(index, error) from error
         self._observation[:] = state["observation"]
         self._over = np.asarray(state["over"]).tolist()
         self._return = np.asarray(state["return"]).tolist()
