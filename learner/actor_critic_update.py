@@ -106,6 +106,14 @@ class ActorCriticUpdate:
         self._metrics.add(output.report, norm)
         return True
 
+    def accept_head(self, head: HeadUpdate) -> bool:
+        """Move PopArt's statistics and head on their own, unless anything is not finite."""
+        parts = (*head.statistics, head.weight, head.bias)
+        finite = torch.stack([part.isfinite().all() for part in parts]).all()
+        if finite:
+            accept(self.network.value, head)
+        return bool(finite)
+
     def _skip(self, loss: float, norm: float) -> None:
         """Count a step that was not taken."""
         self._nonfinite += 1

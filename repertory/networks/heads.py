@@ -43,11 +43,20 @@ class ValueHead(Dense):
         self, features: Float[Tensor, "*rows F"], task: Int[Tensor, "*rows"]
     ) -> Float[Tensor, "*rows"]:
         """Return un-normalised values; a task never trained on borrows the nearest index's."""
+        output = self.outputs(features, task)
+        if not self.popart:
+            return output
+        index = task.long().clamp(0, self.mu.shape[0] - 1)
+        return output * self.sigma[index].to(output.dtype) + self.mu[index].to(output.dtype)
+
+    def outputs(
+        self, features: Float[Tensor, "*rows F"], task: Int[Tensor, "*rows"]
+    ) -> Float[Tensor, "*rows"]:
+        """Return values in the units of the losses: normalised with PopArt, else as they are."""
         if not self.popart:
             return F.linear(features, self.weight, self.bias).squeeze(-1)
         index = task.long().clamp(0, self.mu.shape[0] - 1)
-        output = normalised_values(features, index, self.weight, self.bias)
-        return output * self.sigma[index].to(output.dtype) + self.mu[index].to(output.dtype)
+        return normalised_values(features, index, self.weight, self.bias)
 
 
 def normalised_values(
