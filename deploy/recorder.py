@@ -51,7 +51,7 @@ class Recorder:
 
     def episodes(self, records: Iterable[EpisodeRecord]) -> None:
         """Count finished episodes."""
-        self._averages.extend(records)
+        self._averages.add(records)
 
     def row(self, env_steps: int, updates: int, metrics: Mapping[str, float]) -> None:
         """Write one row: x-axes, rates since the last row, episode means, and `metrics`."""

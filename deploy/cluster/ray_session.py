@@ -36,10 +36,10 @@ def ray_session(config: RunConfig) -> Iterator[None]:
 
 
 def _start(config: RunConfig) -> None:
-    # A token of our own, never written to a file, keeps other users of the machine out: Ray listens
-    # on all interfaces.
-    os.environ["RAY_AUTH_MODE"] = "token"
-    os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    # Ray listens on all interfaces. A token of our own, never written to a file, keeps others out;
+    # with a token at hand and RAY_AUTH_MODE not set, Ray 2.60 turns authentication on for the
+    # cluster it starts (the variable itself is read when ray is imported, too early for us).
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     os.environ.pop("RAY_ADDRESS", None)
     gpus = None if config.learner.device != "cpu" else 0
     ray.init(
