@@ -30,8 +30,7 @@ class WandbStub:
         stub = self
 
         class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
+            # HTTP/1.0 by default: no connection outlives `down`.
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 self._answer(stub.answer(self.path, body))

@@ -5,10 +5,8 @@ from __future__ import annotations
 import io
 import os
 import re
-import sys
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TextIO
 
 from rich.console import Console
 from rich.live import Live
@@ -30,20 +28,19 @@ class TerminalView:
         total_steps: int,
         title: str,
         *,
-        stream: TextIO | None = None,
+        console: Console | None = None,
         live: bool | None = None,
     ) -> None:
         self._tasks = tuple(tasks)
         self._total_steps = total_steps
         self._title = title
-        self._stream = stream if stream is not None else sys.stdout
+        self._console = console if console is not None else Console()
         self._values: dict[str, float | int | str] = {}
         self._axes: deque[dict[str, float | int | str]] = deque(maxlen=_ROWS_OF_A_RATE)
-        wanted = self._stream.isatty() and not os.environ.get("CI") if live is None else live
-        self._live: Live | None = None
-        if wanted:
-            # Refreshed by rows alone: a thread that redraws would share the values with `write`.
-            self._live = Live(console=Console(file=self._stream), auto_refresh=False)
+        if live is None:
+            live = self._console.file.isatty() and not os.environ.get("CI")
+        # Refreshed by rows alone: a thread that redraws would share the values with `write`.
+        self._live = Live(console=self._console, auto_refresh=False) if live else None
 
     def write(self, row: Mapping[str, float | int | str]) -> None:
         """Show one row."""
@@ -54,14 +51,15 @@ class TerminalView:
         if self._live is not None:
             if not self._live.is_started:
                 self._live.start()
-            height = self._live.console.size.height - 1
+            height = self._console.size.height - 1
             self._live.update(
                 view(self._values, earlier, self._tasks, self._total_steps, self._title, height),
                 refresh=True,
             )
         elif names.ENV_STEPS in row:
-            self._stream.write(plain_line(self._values, earlier, self._total_steps) + "\n")
-            self._stream.flush()
+            # Past rich, which would wrap the line where there is no width to wrap at.
+            self._console.file.write(plain_line(self._values, earlier, self._total_steps) + "\n")
+            self._console.file.flush()
 
     def close(self) -> None:
         """Leave the last view on the screen and give the cursor back."""

@@ -185,13 +185,15 @@ class WandbSink:
                 self._wandb_folder,
             )
             online = False
+            # The attempt that timed out still holds the run's identity in wandb's own process.
+            wandb.teardown()
             run = self._init(wandb, "offline")
         run.define_metric(names.ENV_STEPS)
         run.define_metric("*", step_metric=names.ENV_STEPS)
-        self.url = run.url or ""
-        self.resolved = "online" if online else "offline"
         if online:
+            self.url = run.url or ""
             log.info("W&B: %s", self.url)
+        self.resolved = "online" if online else "offline"
         return run
 
     @property
