@@ -273,7 +273,7 @@ def _watch(
         if due > evaluated:
             evaluated = due
             supervisor.begin_evaluation(beat)
-        supervisor.finish_evaluation(0)
+        supervisor.finish_evaluation(0.0)
         by_updates = config.checkpoint.every_updates
         if (by_updates and beat.updates - saved_updates >= by_updates) or (
             not by_updates and now - saved >= config.checkpoint.every_s

@@ -43,7 +43,7 @@ class EpisodeAverages:
                 row[names.task_metric(task, metric)] = value
                 means[metric].append(value)
             if column.count:
-                row[names.task_metric(task, names.EPISODES)] = column.count
+                row[names.task_metric(task, names.EPISODES)] = float(column.count)
         for metric, name in (
             (names.RETURN, names.RETURN_MEAN),
             (names.LENGTH, names.LENGTH_MEAN),
@@ -51,8 +51,8 @@ class EpisodeAverages:
         ):
             if means[metric]:
                 row[name] = float(np.mean(means[metric]))
-        row[names.EPISODES_TOTAL] = sum(column.count for column in self._columns)
-        row[names.TASKS_REPORTING] = len(means[names.RETURN])
+        row[names.EPISODES_TOTAL] = float(sum(column.count for column in self._columns))
+        row[names.TASKS_REPORTING] = float(len(means[names.RETURN]))
         return row
 
     def state(self) -> State:

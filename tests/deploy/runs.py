@@ -1,0 +1,73 @@
+"""Small runs that the runtime tests share: the counting environment, a tiny network, no W&B."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from repertory.config import (
+    ActorConfig,
+    AtariConfig,
+    CheckpointConfig,
+    CountingConfig,
+    EvaluationConfig,
+    LearnerConfig,
+    LoggingConfig,
+    NetworkConfig,
+    PopArtConfig,
+    RunConfig,
+)
+from repertory.run_directory import RunDirectory
+
+COUNTING_TASKS = ("counting/0", "counting/1", "counting/2")
+
+
+def counting_config(**changes: Any) -> RunConfig:
+    """A run of three counting tasks that takes seconds."""
+    settings: dict[str, Any] = {
+        "recipe": "test-counting",
+        "tasks": COUNTING_TASKS,
+        "environment": CountingConfig(),
+        "network": NetworkConfig(torso="mlp", hidden=16),
+        "actors": ActorConfig(count=2, lanes=6, precision="fp32"),
+        "learner": LearnerConfig(batch_size=6, unroll_length=5, compile="off", precision="fp32"),
+        "total_steps": 1200,
+        "runtime": "local",
+        "logging": LoggingConfig(wandb="disabled", every_s=0.5),
+        "checkpoint": CheckpointConfig(every_s=600.0),
+        "evaluation": EvaluationConfig(episodes=1, lanes=4),
+    }
+    return RunConfig(**(settings | changes))
+
+
+def atari_config(**changes: Any) -> RunConfig:
+    """Two Breakout variants, LSTM and PopArt included, small enough for a test."""
+    settings: dict[str, Any] = {
+        "recipe": "test-atari",
+        "tasks": ("atari/breakout/m0d0", "atari/breakout/m16d0"),
+        "environment": AtariConfig(max_frames=400),
+        "network": NetworkConfig(
+            torso="shallow", width=0.25, hidden=16, lstm=8, popart=PopArtConfig(enabled=True)
+        ),
+        "actors": ActorConfig(count=1, lanes=4),
+        "learner": LearnerConfig(batch_size=4, unroll_length=5, compile="off"),
+        "total_steps": 400,
+        "runtime": "local",
+        "logging": LoggingConfig(wandb="disabled"),
+        "checkpoint": CheckpointConfig(every_s=600.0),
+        "evaluation": EvaluationConfig(episodes=1, lanes=2, max_steps=20),
+    }
+    return RunConfig(**(settings | changes))
+
+
+def new_run(root: Path, config: RunConfig, name: str = "run") -> RunDirectory:
+    """Make the run's directory with its config in it."""
+    run = RunDirectory.create(root, config.recipe, name)
+    run.write_config(config, {})
+    return run
+
+
+def rows(run: RunDirectory) -> list[dict[str, Any]]:
+    """Return the metric rows of a run."""
+    return [json.loads(line) for line in run.metrics.read_text().splitlines()]

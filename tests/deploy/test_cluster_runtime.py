@@ -1,0 +1,190 @@
+"""The Ray runtime: counting data flow, a killed worker, a killed learner, stop and resume."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from runs import counting_config, new_run, rows
+
+from deploy import cluster
+from deploy.cluster import supervisor
+from deploy.cluster.supervisor import Supervisor
+from repertory import checkpoint
+from repertory.config import ActorConfig, CountingConfig, RunConfig
+from repertory.errors import ClusterFailure, EnvironmentFailure
+from repertory.run_directory import RunDirectory
+
+
+def cluster_config(**changes: Any) -> RunConfig:
+    return counting_config(runtime="cluster", **changes)
+
+
+def no_ray_processes() -> bool:
+    import psutil
+
+    mine = psutil.Process().children(recursive=True)
+    return not any("raylet" in p.name() or "gcs_server" in p.name() for p in mine)
+
+
+def during(
+    monkeypatch: pytest.MonkeyPatch, what: Callable[[Supervisor, Any], None]
+) -> list[Supervisor]:
+    """Let `what` see the supervisor at every heartbeat: the way in for faults from outside."""
+    seen: list[Supervisor] = []
+    heartbeat = Supervisor.heartbeat
+
+    def watched(self: Supervisor) -> Any:
+        beat = heartbeat(self)
+        if not seen:
+            seen.append(self)
+        what(self, beat)
+        return beat
+
+    monkeypatch.setattr(Supervisor, "heartbeat", watched)
+    return seen
+
+
+def test_a_run_teaches_every_step_once_and_a_killed_worker_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = cluster_config(total_steps=30_000, environment=CountingConfig(step_seconds=2e-5))
+    run = new_run(tmp_path, config)
+    killed: list[int] = []
+
+    def kill_one(supervised: Supervisor, beat: Any) -> None:
+        if not killed and beat.updates > 10:
+            killed.append(supervised.worker_process_ids()[0])
+            os.kill(killed[0], signal.SIGKILL)
+
+    during(monkeypatch, kill_one)
+    assert cluster.train(config, run, False) == 0
+    assert killed
+    last = [row for row in rows(run) if "learner/policy_loss" in row][-1]
+    assert last["health/actor_restarts"] == 1
+    assert last["env_steps"] >= config.total_steps
+    for task, length in (("counting/0", 7), ("counting/1", 8), ("counting/2", 9)):
+        assert last[f"task/{task}/return"] == length * (length - 1) / 2
+    assert '"worker_replaced"' in run.events.read_text()
+    state, _, _ = checkpoint.load_latest(run.checkpoints)
+    counters = state["queues"]["counters"]
+    taken = state["counters"]["updates"] * config.learner.batch_size
+    dropped = sum(c["dropped_overflow"] + c["dropped_stale"] for c in counters.values())
+    arrived = sum(c["rows"] for c in counters.values())
+    # What arrived was learned from, dropped and counted, or still queued; nothing was doubled.
+    queued = arrived - taken - dropped
+    assert 0 <= queued <= 200
+    evaluations = [row for row in rows(run) if "eval/greedy/task/counting/1/return" in row]
+    assert len(evaluations) == 1
+    assert no_ray_processes()
+
+
+def test_a_killed_learner_ends_the_run_loudly_and_the_run_resumes_with_other_workers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = cluster_config(total_steps=10**9)
+    config = config.model_copy(
+        update={"checkpoint": config.checkpoint.model_copy(update={"every_updates": 20})}
+    )
+    run = new_run(tmp_path, config)
+    killed: list[float] = []
+
+    def kill_learner(supervised: Supervisor, _: Any) -> None:
+        if not killed and list(run.checkpoints.glob("step_*")):
+            import ray
+
+            ray.kill(supervised.learner_actor())
+            killed.append(time.monotonic())
+
+    with monkeypatch.context() as patch:
+        during(patch, kill_learner)
+        with pytest.raises(ClusterFailure, match=r"learner died.*--resume"):
+            cluster.train(config, run, False)
+    assert time.monotonic() - killed[0] < 60
+    before, _, _ = checkpoint.load_latest(run.checkpoints)
+    assert before["counters"]["updates"] >= 20
+    resumed = config.model_copy(
+        update={
+            "actors": ActorConfig(count=1, lanes=6, precision="fp32"),
+            "total_steps": before["counters"]["env_steps"] + 2000,
+        }
+    )
+    assert cluster.train(resumed, RunDirectory.open(run.path), True) == 0
+    after, _, _ = checkpoint.load_latest(run.checkpoints)
+    assert after["counters"]["env_steps"] >= resumed.total_steps
+    assert after["counters"]["updates"] > before["counters"]["updates"]
+    assert after["counters"]["incarnation"] > before["counters"]["incarnation"]
+
+
+def test_sigterm_ends_with_a_checkpoint_within_seconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = cluster_config(total_steps=10**9)
+    run = new_run(tmp_path, config)
+    sent: list[float] = []
+
+    def terminate(_: Supervisor, beat: Any) -> None:
+        if not sent and beat.updates > 5:
+            sent.append(time.monotonic())
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    during(monkeypatch, terminate)
+    assert cluster.train(config, run, False) == 143
+    assert time.monotonic() - sent[0] < 20
+    assert checkpoint.load_latest(run.checkpoints)[0]["counters"]["updates"] > 5
+
+
+def test_an_environment_that_raises_ends_the_run_with_its_task(tmp_path: Path) -> None:
+    environment = CountingConfig(fail_task="counting/1", fail_step=12)
+    config = cluster_config(environment=environment, total_steps=10**9)
+    run = new_run(tmp_path, config)
+    with pytest.raises(EnvironmentFailure, match="counting/1"):
+        cluster.train(config, run, False)
+
+
+def test_a_worker_that_falls_silent_is_killed_and_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = cluster_config(total_steps=10**9, actors=ActorConfig(count=1, lanes=6, timeout_s=3.0))
+    run = new_run(tmp_path, config)
+    stopped: list[int] = []
+    done = threading.Event()
+
+    def freeze(supervised: Supervisor, beat: Any) -> None:
+        if not stopped and beat.updates > 10:
+            stopped.append(supervised.worker_process_ids()[0])
+            os.kill(stopped[0], signal.SIGSTOP)
+        events = run.events.read_text() if run.events.exists() else ""
+        heard_again = beat.silent_s.get(0, 99.0) < 1.0
+        if "worker_replaced" in events and heard_again and not done.is_set():
+            done.set()
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    during(monkeypatch, freeze)
+    assert cluster.train(config, run, False) == 143
+    assert done.is_set()
+    assert "silent for" in run.events.read_text()
+
+
+def test_an_address_where_nothing_listens_fails_in_seconds(tmp_path: Path) -> None:
+    config = cluster_config(address="127.0.0.1:9")
+    run = new_run(tmp_path, config)
+    begun = time.monotonic()
+    with pytest.raises(ClusterFailure, match=r"127\.0\.0\.1:9"):
+        cluster.train(config, run, False)
+    assert time.monotonic() - begun < 5
+
+
+def test_the_object_store_is_sized_from_what_can_be_under_way() -> None:
+    from deploy.cluster.ray_session import object_store_bytes, unroll_bytes
+
+    config = RunConfig(actors=ActorConfig(count=2, lanes=32))
+    assert unroll_bytes(config) == (3 + 20 + 1) * 32 * 84 * 84
+    assert object_store_bytes(config) >= 2 * 2 * 4 * unroll_bytes(config)
+    assert supervisor.HEARTBEAT_S < 5

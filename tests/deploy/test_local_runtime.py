@@ -1,0 +1,188 @@
+"""The local runtime: data flow step by step, repeatable and resumable to the bit."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+from runs import atari_config, counting_config, new_run, rows
+
+from deploy import local
+from deploy.local import LocalRun
+from repertory import checkpoint
+from repertory.config import ActorConfig, CheckpointConfig, RunConfig
+from repertory.errors import BadInput, EnvironmentFailure
+from repertory.ports import State
+from repertory.types import Unroll
+
+
+def test_every_step_reaches_the_learner_once_and_unmixed(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = counting_config()
+    run = LocalRun(config)
+    seen: dict[tuple[int, int, int, int], int] = {}
+    batches: list[Unroll] = []
+    learn = run.learner.update
+
+    def watch(batch: Unroll, progress: float) -> None:
+        batches.append(batch)
+        learn(batch, progress)
+
+    monkeypatch.setattr(run.learner, "update", watch)
+    for _ in range(20):
+        run.round()
+    assert len(batches) > 20
+    for batch in batches:
+        assert batch.task.tolist() == [0, 0, 1, 1, 2, 2]
+        for column in range(batch.lanes):
+            task, episode, step = batch.observation[0, column].astype(int)
+            assert task == batch.task[column]
+            over = False
+            for t in range(batch.length):
+                if t:
+                    # The step that resets begins the next episode; any other one counts on.
+                    episode, step = (episode + 1, 0) if over else (episode, step + 1)
+                assert batch.observation[t, column].tolist() == [task, episode, step]
+                over = step == 7 + task
+                assert bool(batch.valid[t, column]) != over
+                assert batch.reward[t, column] == (0 if over else step)
+                key = (int(task), int(batch.reward[0, column] * 0), int(episode), int(step))
+                seen[key] = seen.get(key, 0) + 1
+    # Two lanes of two workers play each task: nothing arrives more often than it was played.
+    assert max(seen.values()) <= 4
+    played = sum(counters.rows for counters in run.queues.counters)
+    assert played == 20 * 12
+    left = run.queues.metrics()["replay/rows"]
+    assert played == sum(batch.lanes for batch in batches) + left
+
+
+def assert_same(left: object, right: object, path: str = "") -> None:
+    """Compare two state trees to the bit."""
+    assert type(left) is type(right), path
+    match left:
+        case dict():
+            assert left.keys() == right.keys(), path
+            for key in left:
+                assert_same(left[key], right[key], f"{path}/{key}")
+        case list():
+            assert len(left) == len(right), path
+            for index, (a, b) in enumerate(zip(left, right, strict=True)):
+                assert_same(a, b, f"{path}/{index}")
+        case np.ndarray():
+            assert left.dtype == right.dtype, path
+            np.testing.assert_array_equal(left, right, err_msg=path)
+        case float():
+            assert left == right or (np.isnan(left) and np.isnan(right)), path
+        case _:
+            assert left == right, path
+
+
+def state_after(config: RunConfig, root: Path, name: str, updates: int) -> State:
+    """Train until `updates` updates and return the checkpoint written then."""
+    run = new_run(root, config, name)
+    code = local.train(config, run, False, after_round=lambda r: r.loop.updates >= updates)
+    assert code == 0
+    state, _, _ = checkpoint.load_latest(run.checkpoints)
+    return state
+
+
+@pytest.mark.parametrize("config", [counting_config(), atari_config()], ids=["counting", "atari"])
+def test_twenty_updates_equal_ten_and_a_resume_and_ten(config: RunConfig, tmp_path: Path) -> None:
+    whole = state_after(config, tmp_path, "whole", 20)
+    state_after(config, tmp_path, "parts", 10)
+    from repertory.run_directory import RunDirectory
+
+    run = RunDirectory.open(tmp_path / "parts")
+    local.train(config, run, True, after_round=lambda r: r.loop.updates >= 20)
+    parts, _, _ = checkpoint.load_latest(run.checkpoints)
+    assert whole["counters"]["updates"] == 20
+    for part in ("learner", "weights", "queues", "workers", "counters"):
+        assert_same(whole[part], parts[part], part)
+    assert_same(whole["recorder"]["averages"], parts["recorder"]["averages"])
+
+
+def test_another_seed_gives_another_run(tmp_path: Path) -> None:
+    one = state_after(counting_config(), tmp_path, "one", 3)
+    two = state_after(counting_config(seed=2), tmp_path, "two", 3)
+    assert not np.array_equal(one["weights"]["vector"], two["weights"]["vector"])
+
+
+def test_a_run_ends_at_its_budget_with_records_and_a_checkpoint(tmp_path: Path) -> None:
+    config = counting_config()
+    run = new_run(tmp_path, config)
+    assert local.train(config, run, False) == 0
+    written = rows(run)
+    training = [row for row in written if "learner/policy_loss" in row]
+    assert training[-1]["env_steps"] >= config.total_steps
+    assert training[-1]["frames"] == training[-1]["env_steps"]
+    for task, length in (("counting/0", 7), ("counting/1", 8), ("counting/2", 9)):
+        assert training[-1][f"task/{task}/return"] == length * (length - 1) / 2
+        assert training[-1][f"task/{task}/lag"] >= 0
+    evaluations = [row for row in written if "eval/greedy/task/counting/1/return" in row]
+    assert len(evaluations) == 1
+    assert evaluations[0]["eval/greedy/task/counting/1/return"] == 28.0
+    assert len(list(run.evaluations.glob("*.json"))) == 1
+    assert checkpoint.load_latest(run.checkpoints)[0]["counters"]["env_steps"] >= 1200
+
+
+def test_a_resume_with_other_workers_goes_on_from_the_same_counters(tmp_path: Path) -> None:
+    before = state_after(counting_config(), tmp_path, "run", 10)
+    config = counting_config(actors=ActorConfig(count=3, lanes=4, precision="fp32"))
+    from repertory.run_directory import RunDirectory
+
+    run = RunDirectory.open(tmp_path / "run")
+    local.train(config, run, True, after_round=lambda r: r.loop.updates >= 12)
+    after, _, _ = checkpoint.load_latest(run.checkpoints)
+    assert after["counters"]["updates"] >= 12
+    assert after["counters"]["env_steps"] > before["counters"]["env_steps"]
+    assert after["counters"]["incarnation"] == 1
+    env_steps = [row["env_steps"] for row in rows(run)]
+    assert env_steps == sorted(env_steps)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_with_a_checkpoint_and_its_exit_code(number: int, tmp_path: Path) -> None:
+    config = counting_config(total_steps=10**9)
+    run = new_run(tmp_path, config)
+
+    def send(local_run: LocalRun) -> bool:
+        if local_run.loop.updates >= 5:
+            os.kill(os.getpid(), number)
+        return False
+
+    assert local.train(config, run, False, after_round=send) == 128 + number
+    assert checkpoint.load_latest(run.checkpoints)[0]["counters"]["updates"] >= 5
+    assert signal.getsignal(number) is not None
+
+
+def test_checkpoints_come_at_their_interval_and_old_ones_go(tmp_path: Path) -> None:
+    config = counting_config(checkpoint=CheckpointConfig(every_updates=4, keep=2))
+    run = new_run(tmp_path, config)
+    local.train(config, run, False)
+    kept = [path for path in run.checkpoints.iterdir() if path.is_dir()]
+    assert len(kept) == 2
+
+
+def test_an_environment_that_raises_ends_the_run_with_the_task_in_the_message(
+    tmp_path: Path,
+) -> None:
+    config = counting_config()
+    failing = config.environment.model_copy(update={"fail_task": "counting/2", "fail_step": 12})
+    config = config.model_copy(update={"environment": failing})
+    run = new_run(tmp_path, config)
+    with pytest.raises(EnvironmentFailure, match="counting/2"):
+        local.train(config, run, False)
+    assert "counting/2" in run.events.read_text()
+
+
+def test_a_checkpoint_of_another_network_is_refused_with_both_named(tmp_path: Path) -> None:
+    state_after(counting_config(), tmp_path, "run", 3)
+    other = counting_config()
+    wider = other.network.model_copy(update={"hidden": 24})
+    other = other.model_copy(update={"network": wider})
+    from repertory.run_directory import RunDirectory
+
+    with pytest.raises(BadInput, match="checkpoint"):
+        local.train(other, RunDirectory.open(tmp_path / "run"), True)
