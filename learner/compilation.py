@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from torch._dynamo.exc import TorchDynamoException
 logger = logging.getLogger(__name__)
 
 
+@runtime_checkable
 class HasLoss(Protocol):
     """What a loss function returns: the loss, and anything else."""
 
