@@ -264,11 +264,8 @@ def _clean(directory: Path) -> None:
     for path, _ in _matching(directory, _LEFTOVER):
         shutil.rmtree(path, ignore_errors=True)
     for path, found in _matching(directory, _REPLACED):
-        final = directory / found[1]
-        if final.exists():
+        if (directory / found[1]).exists():
             _remove(path)
-        else:
-            path.rename(final)
 
 
 def _matching(directory: Path, pattern: re.Pattern[str]) -> Iterator[tuple[Path, re.Match[str]]]:
