@@ -139,7 +139,7 @@ def allowed(info: FieldInfo, kinds: tuple[str, ...] = ()) -> str:
     if kinds:
         return f"one of {', '.join(kinds)}"
     bounds = []
-    for rule in info.metadata:
+    for rule in [*info.metadata, *_rules(info.annotation)]:
         for name, words in (
             ("ge", "at least"),
             ("gt", "above"),
@@ -149,7 +149,9 @@ def allowed(info: FieldInfo, kinds: tuple[str, ...] = ()) -> str:
             bound = getattr(rule, name, None)
             if bound is not None:
                 bounds.append(f"{words} {bound:g}")
-    described = " or ".join(_describe(arm) for arm in _arms(info.annotation))
+    described = " or ".join(
+        _describe(arm) for arm in _arms(info.annotation) if arm is not types.NoneType
+    )
     return " ".join([described, " and ".join(bounds)]).strip()
 
 
@@ -175,6 +177,15 @@ def _arms(annotation: Any) -> tuple[Any, ...]:
     if get_origin(annotation) is Annotated:
         return _arms(get_args(annotation)[0])
     return (annotation,)
+
+
+def _rules(annotation: Any) -> list[Any]:
+    """Return the bounds written inside a union, as in `Annotated[int, Field(gt=0)] | None`."""
+    if get_origin(annotation) is Annotated:
+        return [rule for field in get_args(annotation)[1:] for rule in field.metadata]
+    if get_origin(annotation) in (Union, types.UnionType):
+        return [rule for arm in get_args(annotation) for rule in _rules(arm)]
+    return []
 
 
 def _from_text(annotation: Any, text: str) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 from collections.abc import Sequence
 from importlib import import_module
-from pathlib import Path
 
 from deploy import guard
 from deploy.commands import Page
@@ -45,10 +44,10 @@ def run(tokens: Sequence[str]) -> int:
     return int(code or 0)
 
 
-def summaries(folder: Path = FOLDER) -> dict[str, str]:
+def summaries() -> dict[str, str]:
     """Return the benchmarks with their opening sentence, without importing them."""
     found = {}
-    for file in sorted(folder.glob("[!_]*.py")):
+    for file in sorted(FOLDER.glob("[!_]*.py")):
         module = ast.parse(file.read_text(encoding="utf-8"))
         if any(isinstance(node, ast.FunctionDef) and node.name == "main" for node in module.body):
             found[file.stem] = (ast.get_docstring(module) or "").split("\n")[0]

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
-
-from rich.console import Console
-from rich.table import Table
 
 from deploy.commands import Page, parse
 from repertory.config import AtariConfig, CountingConfig, Settings
@@ -32,7 +29,8 @@ def run(tokens: Sequence[str]) -> int:
 
     options = parse(Options, tokens, USAGE, ["suite"])
     if options.suite in ("", "atari"):
-        Console().print(_games())
+        for line in _games():
+            print(line, flush=True)
         return 0
     counting = options.suite.startswith("counting")
     environment = CountingConfig() if counting else AtariConfig()
@@ -41,22 +39,22 @@ def run(tokens: Sequence[str]) -> int:
     return 0
 
 
-def _games() -> Table:
+def _games() -> Iterator[str]:
+    """Yield a heading and a line per game, as the emulator has loaded each of them."""
     from envs.atari import catalog, suites
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("suite", "tasks", "held out", "modes", "difficulties", "actions"):
-        table.add_column(heading, justify="left" if heading == "suite" else "right")
+    width = max(len(game) for game in catalog.games()) + len("atari/")
+    row = f"{{:{width}}}  {{:>5}}  {{:>8}}  {{:>7}}  {{:13}}  {{}}"
+    yield row.format("suite", "tasks", "held out", "actions", "difficulties", "modes")
     for game in catalog.games():
-        table.add_row(
+        yield row.format(
             f"atari/{game}",
-            str(len(catalog.variants(game))),
-            str(len(suites.default_held_out(game)) or ""),
-            _shown(catalog.modes(game)),
+            len(catalog.variants(game)),
+            len(suites.default_held_out(game)),
+            len(catalog.minimal_actions(game)),
             _shown(catalog.difficulties(game)),
-            str(len(catalog.minimal_actions(game))),
+            _shown(catalog.modes(game)),
         )
-    return table
 
 
 def _shown(values: Sequence[int]) -> str:

@@ -1,0 +1,50 @@
+"""The house's one-way doors hold, and a broken one is noticed."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+from importlinter import api
+from importlinter.cli import EXIT_STATUS_SUCCESS, lint_imports
+
+from deploy import guard
+
+ROOT = guard.HOME
+
+
+def test_every_import_contract_is_kept(monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    status = lint_imports(no_cache=True)
+    assert status == EXIT_STATUS_SUCCESS, capsys.readouterr().out
+
+
+def test_every_package_of_the_house_is_under_contract():
+    options = api.read_configuration(str(ROOT / "pyproject.toml"))
+    assert tuple(options["session_options"]["root_packages"]) == guard.NAMES
+    under_contract = {
+        name.split(".")[0]
+        for contract in options["contracts_options"]
+        for name in contract["source_modules"]
+    }
+    assert under_contract == set(guard.NAMES) - {"deploy"}
+
+
+@pytest.mark.parametrize("name", guard.NAMES)
+def test_every_package_is_shipped(name):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert name in project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    assert Path(ROOT / name / "__init__.py").is_file()
+
+
+def test_only_the_composition_root_imports_ray():
+    allowed = ROOT / "deploy"
+    for name in guard.NAMES:
+        for file in (ROOT / name).rglob("*.py"):
+            if allowed in file.parents:
+                continue
+            lines = file.read_text().splitlines()
+            assert not [
+                line for line in lines if line.strip().startswith(("import ray", "from ray"))
+            ]

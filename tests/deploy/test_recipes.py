@@ -1,0 +1,91 @@
+"""Every recipe is complete, can start where it is meant to, and keeps its published numbers."""
+
+from __future__ import annotations
+
+import psutil
+import pytest
+
+from deploy.preflight import check
+from repertory.config import AtariConfig, PopArtConfig, PpoConfig
+from repertory.errors import BadInput
+from repertory.recipes import RECIPES, get
+
+PRETRAIN = {
+    "atari-breakout-pretrain": (21, 3, 1_050_000_000),
+    "atari-space-invaders-pretrain": (29, 3, 3_750_000_000),
+    "atari-asteroids-pretrain": (63, 3, 3_750_000_000),
+    "atari-bank-heist-pretrain": (29, 3, 1_450_000_000),
+}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_passes_preflight_with_equal_lanes_and_no_warning_but_cores(name):
+    config = get(name).config
+    assert config.recipe == name
+    plan = check(config)
+    assert len(set(plan.lanes_per_task)) == 1
+    assert [warning for warning in plan.warnings if "share the" not in warning] == []
+    assert set(plan.held_out).isdisjoint(task.name for task in plan.tasks)
+
+
+@pytest.mark.parametrize("name", PRETRAIN)
+def test_pre_training_has_the_published_variants_and_budget(name):
+    tasks, held_out, steps = PRETRAIN[name]
+    config = get(name).config
+    plan = check(config)
+    assert (len(plan.tasks), len(plan.held_out)) == (tasks, held_out)
+    assert config.total_steps == steps
+    assert config.network.torso == "impala"
+    assert config.network.popart.enabled
+    assert isinstance(config.environment, AtariConfig)
+    assert config.environment.repeat_action_probability == 0.25
+    assert plan.tasks[0].action.size == 18
+
+
+@pytest.mark.parametrize("name", [n for n in RECIPES if n not in ("ppo", "debug-counting")])
+def test_impala_recipes_have_the_numbers_of_its_atari_table(name):
+    config = get(name).config
+    optimiser, algorithm = config.optimiser, config.algorithm
+    assert algorithm.kind == "vtrace"
+    assert (algorithm.discount, algorithm.value_cost, algorithm.entropy_cost) == (0.99, 0.5, 0.01)
+    assert algorithm.loss_reduction == "sum"
+    assert (config.learner.batch_size, config.learner.unroll_length) == (32, 20)
+    assert (optimiser.kind, optimiser.learning_rate) == ("rmsprop_tensorflow", 6e-4)
+    assert (optimiser.anneal, optimiser.epsilon, optimiser.decay) == ("linear", 0.01, 0.99)
+    assert (optimiser.momentum, optimiser.clip_norm) == (0.0, 40.0)
+
+
+def test_the_check_recipe_plays_as_the_published_curves_were_played():
+    config = get("breakout-check").config
+    environment = config.environment
+    assert isinstance(environment, AtariConfig)
+    assert environment.repeat_action_probability == 0.0
+    assert environment.fire_reset
+    assert environment.life_loss_ends
+    assert environment.clip_rewards
+    assert environment.noop_max == 30
+    plan = check(config)
+    assert [task.name for task in plan.tasks] == ["atari/breakout/m0d0"]
+    assert plan.tasks[0].action.size == 4
+    assert config.total_steps == 2_000_000
+
+
+def test_the_single_task_baseline_needs_no_normalisation_between_tasks():
+    assert get("single-task").config.network.popart == PopArtConfig()
+
+
+def test_ppo_updates_on_as_many_steps_as_published():
+    config = get("ppo").config
+    assert isinstance(config.algorithm, PpoConfig)
+    assert config.learner.batch_size * config.learner.unroll_length == 8 * 128
+    assert config.actors.count * config.actors.lanes == config.learner.batch_size
+
+
+def test_small_recipes_fit_a_small_machine():
+    for name in ("quickstart", "breakout-check", "ppo", "debug-counting"):
+        assert check(get(name).config).memory < min(4 * 2**30, psutil.virtual_memory().total)
+
+
+def test_an_unknown_recipe_names_the_nearest_one():
+    with pytest.raises(BadInput, match=r"unknown recipe 'breakout'. Did you mean 'breakout-check'"):
+        get("breakout")
