@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich.console import Console
+
 from repertory.config import RunConfig
 from repertory.metrics.fan_out import FanOut
 from repertory.metrics.jsonl import JsonlSink
@@ -44,7 +46,12 @@ class RunSinks:
         self._rows.close()
 
 
-def sinks_of(config: RunConfig, tasks: Sequence[TaskSpec], run: RunDirectory) -> RunSinks:
+def sinks_of(
+    config: RunConfig,
+    tasks: Sequence[TaskSpec],
+    run: RunDirectory,
+    console: Console | None = None,
+) -> RunSinks:
     """Open the sinks of a run. `metrics.jsonl` comes first: it is the record."""
     names = [task.name for task in tasks]
     settings = config.logging
@@ -57,7 +64,9 @@ def sinks_of(config: RunConfig, tasks: Sequence[TaskSpec], run: RunDirectory) ->
             mode=settings.wandb,
             config=config.model_dump(mode="json"),
             group=settings.wandb_group or config.recipe,
+            # A stop must end within seconds also when the server is gone.
+            finish_timeout_s=10.0,
             tags=[config.algorithm.kind, config.environment.suite, config.recipe],
         )
-    view = TerminalView(names, config.total_steps, run.name)
+    view = TerminalView(names, config.total_steps, run.name, console=console)
     return RunSinks([JsonlSink(run.metrics), view], wandb)

@@ -1,0 +1,297 @@
+"""Atari end to end: what lanes, inference and updates cost alone, and what training makes of it.
+
+One run prints CPU microseconds per agent step of each part measured by itself, the training rate of
+the Ray runtime, and the efficiency: that rate over what the cores could do at those costs.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import psutil
+import torch
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from actors.stacking import RollingStack
+from deploy import build
+from envs.registry import make_lanes
+from repertory.config import (
+    ActorConfig,
+    AtariConfig,
+    CheckpointConfig,
+    EvaluationConfig,
+    LearnerConfig,
+    LoggingConfig,
+    NetworkConfig,
+    RunConfig,
+)
+from repertory.seeding import stream
+from repertory.types import Unroll
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to measure."""
+
+    torso: str = "shallow"
+    """shallow, nature or impala."""
+    tasks: tuple[str, ...] = (
+        "atari/breakout/m0d0",
+        "atari/breakout/m4d0",
+        "atari/breakout/m16d0",
+        "atari/breakout/m20d0",
+    )
+    workers: int = 2
+    lanes: int = 32
+    groups: int = 1
+    batch_size: int = 32
+    precision: str = "auto"
+    compile: str = "auto"
+    seconds: float = 30.0
+    """Length of the end-to-end measurement, after warm-up."""
+    windows: int = 5
+    """Repeats of each measurement of a part; medians are printed."""
+
+
+@dataclass(frozen=True)
+class Costs:
+    """CPU microseconds per agent step of each part alone (medians)."""
+
+    lanes: float
+    inference: float
+    update: float
+
+    @property
+    def total(self) -> float:
+        """One agent step from emulation to learning."""
+        return self.lanes + self.inference + self.update
+
+
+@dataclass(frozen=True)
+class EndToEnd:
+    """What training did over the window."""
+
+    steps_per_s: float
+    steps_per_cpu_s: float
+    cores_busy: float
+    lag: float
+    worker_pss_mb: float
+    worker_rss_mb: float
+
+
+def config_of(options: Options) -> RunConfig:
+    """Return the run that is measured."""
+    return RunConfig.model_validate(
+        {
+            "recipe": "bench-atari",
+            "tasks": options.tasks,
+            "total_steps": 10**12,
+            "environment": AtariConfig(),
+            "network": NetworkConfig.model_validate(
+                {
+                    "torso": options.torso,
+                    "hidden": 512 if options.torso == "nature" else 256,
+                }
+            ),
+            "actors": ActorConfig.model_validate(
+                {
+                    "count": options.workers,
+                    "lanes": options.lanes,
+                    "groups": options.groups,
+                    "precision": options.precision,
+                }
+            ),
+            "learner": LearnerConfig.model_validate(
+                {
+                    "batch_size": options.batch_size,
+                    "precision": options.precision,
+                    "compile": options.compile,
+                }
+            ),
+            "logging": LoggingConfig(wandb="disabled"),
+            "checkpoint": CheckpointConfig(every_s=1e9),
+            "evaluation": EvaluationConfig(at_end=False),
+        }
+    )
+
+
+def cpu_microseconds(call: Callable[[], object], steps: int, windows: int) -> float:
+    """Return the median over windows of process CPU time per step; each window lasts about 1 s."""
+    call()
+    results = []
+    for _ in range(windows):
+        began, count = time.process_time(), 0
+        while (spent := time.process_time() - began) < 1.0:
+            call()
+            count += 1
+        results.append(1e6 * spent / (count * steps))
+    return median(results)
+
+
+def costs_alone(config: RunConfig, windows: int) -> Costs:
+    """Measure lanes, inference and update one after another in this process, on one thread."""
+    torch.set_num_threads(1)
+    tasks = build.tasks_of(config)
+    lane_count = config.actors.lanes
+    assignment = build.assignment(config, len(tasks), 0)
+    lanes = make_lanes(config.environment, tasks, assignment, seed=1, path=("bench",))
+    generator = stream(1, "bench")
+    stack = RollingStack(tasks[0].observation, lane_count)
+    stack.push(lanes.reset(), np.ones(lane_count, np.bool_))
+
+    def step() -> None:
+        lanes.step(generator.integers(0, tasks[0].action.size, lane_count))
+
+    lanes_us = cpu_microseconds(step, lane_count, windows)
+
+    policy = build.network_policy(config, tasks, generator)
+    started = np.zeros(lane_count, np.bool_)
+    recurrent = np.zeros((lane_count, policy.recurrent_size), np.float32)
+
+    def infer() -> None:
+        stack.push(lanes_observation, started)
+        policy.act(stack.network_input, lanes.task, recurrent, started)
+
+    lanes_observation = lanes.step(np.zeros(lane_count, np.int64)).observation
+    inference_us = cpu_microseconds(infer, lane_count, windows)
+    lanes.close()
+
+    update_us = update_alone(config, windows)
+    return Costs(lanes_us, inference_us, update_us)
+
+
+def update_alone(config: RunConfig, windows: int) -> float:
+    """Measure updates on real unrolls, batches put together as in training."""
+    from deploy.local import LatestWeights
+
+    tasks = build.tasks_of(config)
+    learner = build.learner(config, tasks)
+    weights = LatestWeights()
+    weights.publish(learner.weights())
+    worker = build.rollout_worker(config, tasks, weights, worker=0, incarnation=0)
+    queues = build.trajectory_queues(config, tasks)
+    batch: Unroll | None = None
+    while batch is None:
+        queues.insert(worker.iterate())
+        batch = queues.next_batch(0.0)
+    worker.close()
+    ready = batch
+    for _ in range(3):
+        learner.update(ready, 0.0)
+    steps = config.learner.batch_size * config.learner.unroll_length
+    return cpu_microseconds(lambda: learner.update(ready, 0.0), steps, windows)
+
+
+def end_to_end(config: RunConfig, seconds: float) -> EndToEnd:
+    """Train on Ray for `seconds` after warm-up; count steps, CPU time of all processes, memory."""
+    import ray
+
+    from deploy.cluster.ray_session import ray_session
+    from deploy.cluster.supervisor import Supervisor
+    from deploy.recorder import Recorder
+    from deploy.sinks import sinks_of
+    from repertory.run_directory import RunDirectory
+
+    tasks = build.tasks_of(config)
+    with tempfile.TemporaryDirectory() as folder, ray_session(config):
+        run = RunDirectory.create(Path(folder), "bench", "bench")
+        with open(os.devnull, "w") as nothing:
+            recorder = Recorder(
+                config, tasks, run, sinks_of(config, tasks, run, Console(file=nothing))
+            )
+            supervisor = Supervisor(config, run, recorder)
+            supervisor.start(None)
+            while supervisor.heartbeat().updates < 30:
+                time.sleep(0.2)
+            learner = supervisor.learner_actor()
+            ray.get(learner.report.remote(), timeout=60)
+            processes = _session_processes()
+            cpu, wall = _cpu_seconds(processes), time.perf_counter()
+            steps = supervisor.heartbeat().env_steps
+            time.sleep(seconds)
+            steps = supervisor.heartbeat().env_steps - steps
+            wall = time.perf_counter() - wall
+            cpu = _cpu_seconds(processes) - cpu
+            report = ray.get(learner.report.remote(), timeout=60)
+            memory = [
+                psutil.Process(pid).memory_full_info() for pid in supervisor.worker_process_ids()
+            ]
+            supervisor.stop()
+            recorder.close()
+    return EndToEnd(
+        steps_per_s=steps / wall,
+        steps_per_cpu_s=steps / cpu,
+        cores_busy=cpu / wall,
+        lag=report.metrics.get("lag/mean", float("nan")),
+        worker_pss_mb=max(m.pss for m in memory) / 2**20,
+        worker_rss_mb=max(m.rss for m in memory) / 2**20,
+    )
+
+
+def _session_processes() -> list[psutil.Process]:
+    """This process and all below it: driver, Ray's own, learner, workers."""
+    own = psutil.Process()
+    return [own, *own.children(recursive=True)]
+
+
+def _cpu_seconds(processes: Sequence[psutil.Process]) -> float:
+    total = 0.0
+    for process in processes:
+        try:
+            times = process.cpu_times()
+        except psutil.NoSuchProcess:
+            continue
+        total += times.user + times.system
+    return total
+
+
+def measure(options: Options) -> tuple[Costs, EndToEnd]:
+    """Measure parts, then the whole."""
+    config = config_of(options)
+    costs = costs_alone(config, options.windows)
+    return costs, end_to_end(config, options.seconds)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Print the table."""
+    options = tyro.cli(Options, args=argv, prog="repertory bench atari")
+    costs, whole = measure(options)
+    cores = os.cpu_count() or 1
+    ideal_per_cpu_s = 1e6 / costs.total
+    table = Table(title=f"Atari, {options.torso}, {options.workers} workers x {options.lanes}")
+    table.add_column("measured")
+    table.add_column("value", justify="right")
+    for name, value in (
+        ("lanes alone, CPU us per agent step", f"{costs.lanes:.0f}"),
+        ("inference alone (stacking included)", f"{costs.inference:.0f}"),
+        ("update alone (stack rebuilding included)", f"{costs.update:.0f}"),
+        (f"ideal on {cores} cores, agent steps/s", f"{cores * ideal_per_cpu_s:,.0f}"),
+        ("end to end, agent steps/s", f"{whole.steps_per_s:,.0f}"),
+        ("end to end, agent steps per CPU second", f"{whole.steps_per_cpu_s:,.0f}"),
+        ("cores busy", f"{whole.cores_busy:.2f}"),
+        ("efficiency (rate over ideal)", f"{whole.steps_per_s / cores / ideal_per_cpu_s:.2f}"),
+        (
+            "efficiency per CPU second used",
+            f"{whole.steps_per_cpu_s / ideal_per_cpu_s:.2f}",
+        ),
+        ("policy lag, mean versions", f"{whole.lag:.1f}"),
+        (
+            "worker memory, PSS / RSS in MB",
+            f"{whole.worker_pss_mb:.0f} / {whole.worker_rss_mb:.0f}",
+        ),
+    ):
+        table.add_row(name, value)
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
