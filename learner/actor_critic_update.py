@@ -89,14 +89,14 @@ class ActorCriticUpdate:
     def step(self, output: LossOutput, progress: float) -> bool:
         """Step along the gradients that `output.loss` left, or skip them if anything is not finite.
 
-        Returns whether the step was taken; NumericalFailure after too many skipped in a row.
+        Returns whether the step was taken.
         """
         gradients = [p.grad for p in self.parameters if p.grad is not None]
         norm = global_norm(gradients)
-        if not bool(torch.isfinite(norm) & torch.isfinite(output.loss.detach())):
-            self._skip(float(output.loss), float(norm))
+        loss = output.loss.detach()
+        if not bool(torch.isfinite(norm) & torch.isfinite(loss)):
+            logger.warning("step skipped: loss %g, gradient norm %g", float(loss), float(norm))
             return False
-        self._nonfinite_in_a_row = 0
         self._learning_rate = learning_rate_at(self._config.optimiser, progress)
         set_learning_rate(self._optimiser, self._learning_rate)
         clip_by_global_norm(gradients, norm, self._config.optimiser.clip_norm)
@@ -114,16 +114,19 @@ class ActorCriticUpdate:
             accept(self.network.value, head)
         return bool(finite)
 
-    def _skip(self, loss: float, norm: float) -> None:
-        """Count a step that was not taken."""
+    def finish(self, *, finite: bool) -> None:
+        """Count an update as a new version; NumericalFailure if too many in a row skipped steps."""
+        self.version += 1
+        if finite:
+            self._nonfinite_in_a_row = 0
+            return
         self._nonfinite += 1
         self._nonfinite_in_a_row += 1
         limit = self._config.learner.nonfinite_limit
-        logger.warning("update skipped: loss %g, gradient norm %g", loss, norm)
         if self._nonfinite_in_a_row >= limit:
             raise NumericalFailure(
-                f"loss or gradients were not finite {limit} times in a row (loss {loss:g}, "
-                f"gradient norm {norm:g}); lower optimiser.learning_rate or look at the rewards"
+                f"loss or gradients were not finite in {limit} updates in a row; "
+                "lower optimiser.learning_rate, or look at the rewards"
             )
 
     def weights(self) -> Weights:

@@ -148,8 +148,7 @@ class PpoLearner:
         """Learn from one batch of unrolls; a minibatch that is not finite is skipped alone."""
         whole = self._update.receive(batch)
         goals = ppo_goals(self._network, whole, self._algorithm, self._popart)
-        if goals.head is not None:
-            self._update.accept_head(goals.head)
+        finite = goals.head is None or self._update.accept_head(goals.head)
         columns = batch.lanes
         for _ in range(self._algorithm.epochs):
             order = self._shuffling.permutation(columns).astype(np.int64)
@@ -158,8 +157,8 @@ class PpoLearner:
                 output = self._gradients(
                     whole.columns(index), goals.advantage[:, index], goals.target[:, index]
                 )
-                self._update.step(output, progress)
-        self._update.version += 1
+                finite = self._update.step(output, progress) and finite
+        self._update.finish(finite=finite)
 
     def weights(self) -> Weights:
         """Return what actors need, stamped with the version."""

@@ -109,8 +109,8 @@ class VTraceLearner:
 
     def update(self, batch: Unroll, progress: float) -> None:
         """Learn from one batch of unrolls."""
-        self._update.step(self._gradients(self._update.receive(batch)), progress)
-        self._update.version += 1
+        taken = self._update.step(self._gradients(self._update.receive(batch)), progress)
+        self._update.finish(finite=taken)
 
     def weights(self) -> Weights:
         """Return what actors need, stamped with the version."""
