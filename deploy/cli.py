@@ -71,11 +71,12 @@ def _dispatch(tokens: list[str]) -> int:
             f"Commands: {', '.join(SUMMARIES)}"
         )
     command = import_module(f"deploy.commands.{name}")
-    if "-h" in rest or "--help" in rest:
+    named = bool(rest) and not rest[0].startswith("-")
+    # A benchmark has options, and help, of its own.
+    if ("-h" in rest or "--help" in rest) and not (named and name == "bench"):
         from deploy.help import show
 
-        named = name == "train" and not rest[0].startswith("-")
-        show(command.page(rest[0]) if named else command.page())
+        show(command.page(rest[0]) if named and name == "train" else command.page())
         return 0
     code: int = command.run(rest)
     return code

@@ -14,6 +14,7 @@ from deploy.schema import settings_of
 from repertory.config import RunConfig, Settings
 from repertory.errors import BadInput
 from repertory.recipes import RECIPES, get
+from repertory.redaction import without_secrets
 
 if TYPE_CHECKING:
     from deploy.preflight import Plan
@@ -22,6 +23,15 @@ if TYPE_CHECKING:
 USAGE = "repertory train RECIPE [options] | repertory train --resume RUN_DIR [options]"
 
 log = logging.getLogger(__name__)
+
+
+class _Warnings(logging.Handler):
+    """Warnings as lines on whatever stderr is at the moment (a live view puts its own there)."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.name != __name__:
+            text = without_secrets(" ".join(record.getMessage().split()))
+            print(f"repertory: warning: {text}", file=sys.stderr)
 
 
 class Options(Settings):
@@ -148,11 +158,12 @@ def _warn_of_other_versions(before: dict[str, Any], now: dict[str, Any]) -> None
 
 
 def _train(config: RunConfig, directory: RunDirectory, *, resume: bool) -> int:
-    """Hand over to the runtime; its log goes to the run's log.txt."""
+    """Hand over to the runtime; its log goes to log.txt, and warnings to the terminal too."""
     root = logging.getLogger()
-    handler = directory.log_handler()
+    handlers = [directory.log_handler(), _Warnings(logging.WARNING)]
     level = root.level
-    root.addHandler(handler)
+    for handler in handlers:
+        root.addHandler(handler)
     root.setLevel(logging.INFO)
     try:
         log.info("%s with %s", "resumed" if resume else "started", " ".join(sys.argv[1:]))
@@ -169,9 +180,10 @@ def _train(config: RunConfig, directory: RunDirectory, *, resume: bool) -> int:
         log.exception("the run ended")
         raise
     finally:
-        root.removeHandler(handler)
         root.setLevel(level)
-        handler.close()
+        for handler in handlers:
+            root.removeHandler(handler)
+            handler.close()
     where = directory.path
     if code == 0:
         print(f"done: repertory evaluate {where}")

@@ -158,7 +158,8 @@ def test_a_benchmark_is_run_with_the_rest_of_the_line_and_gives_the_exit_code(
     module.main = lambda argv: given.append(argv) or 7
     monkeypatch.setitem(sys.modules, "benchmarks.seven", module)
     assert command("bench", "seven", "--lanes", "4").code == 7
-    assert given == [["--lanes", "4"]]
+    command("bench", "seven", "--help")
+    assert given == [["--lanes", "4"], ["--help"]]
     assert "seven: Returns seven." in command("bench", "--help").out
 
 
@@ -216,3 +217,19 @@ def test_a_token_that_others_can_read_is_warned_of(tmp_path):
 def test_a_place_that_cannot_keep_runs_is_broken(tmp_path):
     assert runs_directory(tmp_path / "new" / "runs").status in ("ok", "warning")
     assert runs_directory(Path("/proc/runs")).status == "broken"
+
+
+def test_a_damaged_checkpoint_is_warned_of_on_the_terminal_and_the_one_before_taken(
+    command, trained
+):
+    command("train", "--resume", str(trained), "--total_steps", "800")
+    *_, older, newest = sorted((trained / "checkpoints").glob("step_*"))
+    damaged = max(newest.iterdir(), key=lambda file: file.stat().st_size)
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"!")
+    outcome = command("train", "--resume", str(trained), "--total_steps", "1200")
+    assert outcome.code == 0, outcome.err
+    (warning,) = [line for line in outcome.err.splitlines() if newest.name in line]
+    assert warning.startswith("repertory: warning: ")
+    log = (trained / "log.txt").read_text()
+    assert f"resumed from {older.name}" in log
+    assert newest.name in log
