@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -26,6 +27,17 @@ if TYPE_CHECKING:
     from repertory.run_directory import RunDirectory
 
 PolicyName = Literal["greedy", "sampled", "random"]
+
+FILM_STEPS = 1_800
+"""Agent steps of a film made beside training: two minutes of play at Atari's 15 a second."""
+
+
+@dataclass(frozen=True, slots=True)
+class Film:
+    """One filmed episode, small enough to travel: an MP4 file's bytes."""
+
+    task: str
+    mp4: bytes
 
 
 def evaluate_weights(
@@ -161,6 +173,35 @@ def film(
         return EpisodeRecord(0, shown_return, max_steps, truncated=True)
     finally:
         lanes.close()
+
+
+def films_of(
+    config: RunConfig, weights: Weights, task_names: Sequence[str], *, seed: int, env_steps: int
+) -> list[Film]:
+    """Film one episode of `evaluation.videos` tasks, other ones each time until all had a turn."""
+    from deploy.video import VideoWriter
+
+    count = min(config.evaluation.videos, len(task_names))
+    every = max(1, config.evaluation.every_steps)
+    first = (env_steps // every) * count
+    frames_per_step = build.tasks_of(config)[0].frames_per_step
+    films = []
+    for offset in range(count):
+        task = task_names[(first + offset) % len(task_names)]
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "film.mp4"
+            with VideoWriter(path, fps=60 / frames_per_step) as video:
+                film(
+                    config,
+                    weights,
+                    task,
+                    policy_name=config.evaluation.policies[0],
+                    seed=seed,
+                    max_steps=FILM_STEPS,
+                    show=video.add,
+                )
+            films.append(Film(task, path.read_bytes()))
+    return films
 
 
 def _policy(

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from deploy import build
-from deploy.evaluation import evaluate_weights
+from deploy.evaluation import evaluate_weights, films_of
 from deploy.recorder import Recorder
 from deploy.signals import StopRequest
 from deploy.sinks import sinks_of
@@ -172,7 +172,7 @@ def train(
                     saved_at, saved_wall = updates, recorder.wall_s
                 ended_early = after_round(local)
             _log(local, recorder)
-            recorder.save(local.state())
+            recorder.save(local.state(), last=True)
             if config.evaluation.at_end and not stop and not ended_early:
                 _evaluate(local, recorder, stop)
         except RepertoryError as failure:
@@ -192,16 +192,20 @@ def _log(local: LocalRun, recorder: Recorder) -> None:
 
 def _evaluate(local: LocalRun, recorder: Recorder, stop: StopRequest) -> None:
     settings = local.config.evaluation
+    weights = local.learner.weights()
+    names = [task.name for task in local.tasks]
     scores = evaluate_weights(
         local.config,
-        local.learner.weights(),
-        [task.name for task in local.tasks],
+        weights,
+        names,
         episodes=settings.episodes,
         policies=settings.policies,
         seed=settings.seed,
         should_stop=lambda: bool(stop),
     )
-    recorder.evaluation(local.queues.steps, local.loop.updates, scores)
+    steps = local.queues.steps
+    films = films_of(local.config, weights, names, seed=settings.seed, env_steps=steps)
+    recorder.evaluation(steps, local.loop.updates, scores, films)
 
 
 def _evaluation_index(config: RunConfig, env_steps: int) -> int:

@@ -72,8 +72,14 @@ class Recorder:
         row["health/failed_checkpoints"] = self._failed_saves
         self._sink.write(row)
 
-    def evaluation(self, env_steps: int, updates: int, scores: Sequence[TaskScore]) -> None:
-        """Record an evaluation: a JSON file, a row of metrics."""
+    def evaluation(
+        self,
+        env_steps: int,
+        updates: int,
+        scores: Sequence[TaskScore],
+        films: Sequence[evaluation.Film] = (),
+    ) -> None:
+        """Record an evaluation: a JSON file, a row of metrics, films under `videos/`."""
         if not scores:
             return
         evaluation.record(
@@ -95,8 +101,12 @@ class Recorder:
                     score.successes
                 )
         self._sink.write(row)
+        for film in films:
+            path = self._run.videos / f"step_{env_steps:012d}-{film.task.replace('/', '-')}.mp4"
+            path.write_bytes(film.mp4)
+            self._sink.video(f"eval/video/{film.task}", path)
 
-    def save(self, state: State) -> bool:
+    def save(self, state: State, *, last: bool = False) -> bool:
         """Write a checkpoint; a full disk is reported and survived, the last good one stays."""
         state["recorder"] = {"wall_s": self.wall_s, "averages": self._averages.state()}
         try:
@@ -111,7 +121,8 @@ class Recorder:
             log.warning("%s; training goes on and saving is tried again", failure)
             self._run.event("checkpoint_failed", reason=str(failure))
             return False
-        if self._config.logging.wandb_checkpoints == "all":
+        kept = self._config.logging.wandb_checkpoints
+        if kept == "all" or (kept == "last" and last):
             self._sink.checkpoint(path)
         return True
 

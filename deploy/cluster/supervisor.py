@@ -181,11 +181,11 @@ class Supervisor:
         }
         self._recorder.row(report.env_steps, report.updates, report.metrics | health)
 
-    def save(self) -> bool:
+    def save(self, *, last: bool = False) -> bool:
         """Write a checkpoint."""
         state: State = self._ask(self._learner.state.remote(), CHECKPOINT_S, "for its state")
         state["counters"]["incarnation"] = self._incarnation
-        return self._recorder.save(state)
+        return self._recorder.save(state, last=last)
 
     def begin_evaluation(self, beat: Heartbeat) -> None:
         """Start an evaluation on its own actor, unless one is still under way."""
@@ -197,7 +197,7 @@ class Supervisor:
         version, vector = self._ask(
             self._learner.acting_weights.remote(), ANSWER_S, "for its weights"
         )
-        reference = self._evaluator.evaluate.remote(version, vector, self._tasks)
+        reference = self._evaluator.evaluate.remote(version, vector, self._tasks, beat.env_steps)
         self._evaluation = (reference, beat.env_steps, beat.updates)
 
     def finish_evaluation(self, timeout_s: float) -> bool:
@@ -210,7 +210,8 @@ class Supervisor:
             return False
         self._evaluation = None
         try:
-            self._recorder.evaluation(env_steps, updates, ray.get(reference))
+            scores, films = ray.get(reference)
+            self._recorder.evaluation(env_steps, updates, scores, films)
         except ray.exceptions.RayError as error:
             # Training does not depend on it; the next evaluation starts the actor anew.
             log.warning("the evaluation at %d steps failed: %s", env_steps, _first_line(error))
@@ -285,7 +286,7 @@ def _watch(
 def _end(config: RunConfig, supervisor: Supervisor, stop: StopRequest) -> None:
     supervisor.stop()
     supervisor.log(wait=True)
-    supervisor.save()
+    supervisor.save(last=True)
     if not stop and config.evaluation.at_end:
         while not stop and not supervisor.finish_evaluation(1.0):
             pass

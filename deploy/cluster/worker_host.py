@@ -13,7 +13,7 @@ import ray
 from actors.evaluator import TaskScore
 from deploy import build
 from deploy.cluster.learner_host import Receipt
-from deploy.evaluation import evaluate_weights
+from deploy.evaluation import Film, evaluate_weights, films_of
 from repertory.config import RunConfig
 from repertory.errors import ClusterFailure
 from repertory.types import Weights
@@ -112,15 +112,18 @@ class EvaluatorHost:
         self._config = RunConfig.model_validate_json(config_json)
 
     def evaluate(
-        self, version: int, vector: list[Any], task_names: Sequence[str]
-    ) -> list[TaskScore]:
-        """Evaluate the weights under the run's evaluation settings."""
+        self, version: int, vector: list[Any], task_names: Sequence[str], env_steps: int
+    ) -> tuple[list[TaskScore], list[Film]]:
+        """Evaluate the weights under the run's evaluation settings, and film what is asked for."""
         settings = self._config.evaluation
-        return evaluate_weights(
+        weights = Weights(version, ray.get(vector[0], timeout=CALL_DEADLINE_S))
+        scores = evaluate_weights(
             self._config,
-            Weights(version, ray.get(vector[0], timeout=CALL_DEADLINE_S)),
+            weights,
             task_names,
             episodes=settings.episodes,
             policies=settings.policies,
             seed=settings.seed,
         )
+        films = films_of(self._config, weights, task_names, seed=settings.seed, env_steps=env_steps)
+        return scores, films
