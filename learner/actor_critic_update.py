@@ -30,6 +30,7 @@ from repertory.networks.actor_critic import ActorCritic
 from repertory.networks.flat import to_vector
 from repertory.networks.layers import use_channels_last
 from repertory.networks.precision import number_format
+from repertory.networks.stacking import FrameStacker
 from repertory.types import TaskSpec, Unroll, Weights
 
 logger = logging.getLogger(__name__)
@@ -71,6 +72,11 @@ class ActorCriticUpdate:
         use_channels_last(self.network)
         wanted = number_format(config.learner.precision, self.device)
         self.network.number_format = torch.float32 if network.reads_vectors else wanted
+        self._rebuild = (
+            self.network.rebuild
+            if network.reads_vectors
+            else FrameStacker(self.network.number_format)
+        )
         self.tasks = list(tasks)
         self.compile = compiling_pays(config.learner.compile, config.network.torso, self.device)
         self.parameters: list[nn.Parameter] = list(self.network.parameters())
@@ -84,7 +90,7 @@ class ActorCriticUpdate:
 
     def receive(self, batch: Unroll) -> TensorBatch:
         """Bring a batch to the device and rebuild its stacks there."""
-        return to_device(batch, self.device, self.network.rebuild)
+        return to_device(batch, self.device, self._rebuild)
 
     def step(self, output: LossOutput, progress: float) -> bool:
         """Step along the gradients that `output.loss` left, or skip them if anything is not finite.

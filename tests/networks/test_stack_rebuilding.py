@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from repertory.networks.stacking import rebuild_frames, rebuild_vectors
+from repertory.networks.stacking import FrameStacker, rebuild_frames, rebuild_vectors
 
 SIDE = 5
 
@@ -51,6 +51,21 @@ def test_stacks_equal_those_of_a_queue_at_every_step_of_an_unroll(depth: int) ->
     expected = stacks[first : first + length + 1].reshape(-1, SIDE, SIDE, depth)
     np.testing.assert_array_equal(rebuilt, expected)
     np.testing.assert_array_equal(rebuild_vectors(window, ages).flatten(0, 1), expected)
+
+
+@pytest.mark.parametrize("number_format", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("depth", [1, 4])
+def test_the_stacker_of_the_learner_equals_plain_rebuilding_batch_after_batch(
+    depth: int, number_format: torch.dtype
+) -> None:
+    stacker = FrameStacker(number_format)
+    for seed, (length, columns) in enumerate([(5, 3), (5, 3), (7, 2)]):
+        frames, _, age = episodes(np.random.default_rng(seed), 20, columns)
+        window = torch.from_numpy(frames[10 - depth + 1 : 10 + length + 1])
+        ages = torch.from_numpy(age[10 : 10 + length + 1])
+        stacked = stacker(window, ages)
+        assert stacked.dtype == number_format
+        assert torch.equal(stacked, rebuild_frames(window, ages).to(number_format))
 
 
 def test_history_from_before_an_episode_is_never_looked_at() -> None:
