@@ -45,10 +45,14 @@ def run(tokens: Sequence[str]) -> int:
 
 
 def summaries() -> dict[str, str]:
-    """Return the benchmarks with their opening sentence, without importing them."""
+    """Return the benchmarks with their opening sentence, without importing them.
+
+    A benchmark is a module whose `main` takes the rest of the command line.
+    """
     found = {}
     for file in sorted(FOLDER.glob("[!_]*.py")):
         module = ast.parse(file.read_text(encoding="utf-8"))
-        if any(isinstance(node, ast.FunctionDef) and node.name == "main" for node in module.body):
+        functions = [node for node in module.body if isinstance(node, ast.FunctionDef)]
+        if any(function.name == "main" and function.args.args for function in functions):
             found[file.stem] = (ast.get_docstring(module) or "").split("\n")[0]
     return found

@@ -233,3 +233,17 @@ def test_a_damaged_checkpoint_is_warned_of_on_the_terminal_and_the_one_before_ta
     log = (trained / "log.txt").read_text()
     assert f"resumed from {older.name}" in log
     assert newest.name in log
+
+
+def test_held_out_tasks_are_played_on_request_and_their_absence_is_said(command, trained):
+    outcome = command("evaluate", str(trained), "--held-out")
+    assert outcome.code == 2
+    assert outcome.sentence == "runs/first holds no task out: name tasks with --task"
+    config, protocol = RunDirectory.open(trained).read_config()
+    split = config.model_copy(update={"held_out": ("counting/9",)})
+    RunDirectory.open(trained).write_config(split, protocol)
+    outcome = command("evaluate", str(trained), "--held-out", "--episodes", "1")
+    assert outcome.code == 0, outcome.err
+    assert [line.split()[:2] for line in outcome.out.splitlines() if "counting/" in line] == [
+        ["counting/9", "unseen"]
+    ]
