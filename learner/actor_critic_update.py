@@ -28,6 +28,7 @@ from repertory.config import RunConfig
 from repertory.errors import BadInput, NumericalFailure
 from repertory.networks.actor_critic import ActorCritic
 from repertory.networks.flat import to_vector
+from repertory.networks.kept_memory import keep_freed_memory
 from repertory.networks.layers import use_channels_last
 from repertory.networks.precision import number_format
 from repertory.networks.stacking import FrameStacker
@@ -68,6 +69,8 @@ class ActorCriticUpdate:
         device: torch.device | None,
     ) -> None:
         self.device = device or choose_device(config.learner.device)
+        if self.device.type == "cpu":
+            keep_freed_memory()
         self.network = network.to(self.device)
         use_channels_last(self.network)
         wanted = number_format(config.learner.precision, self.device)
@@ -78,7 +81,7 @@ class ActorCriticUpdate:
             else FrameStacker(self.network.number_format)
         )
         self.tasks = list(tasks)
-        self.compile = compiling_pays(config.learner.compile, config.network.torso, self.device)
+        self.compile = compiling_pays(config.learner.compile)
         self.parameters: list[nn.Parameter] = list(self.network.parameters())
         self.version = 0
         self._config = config

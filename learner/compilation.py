@@ -25,16 +25,15 @@ class HasLoss(Protocol):
 Output = TypeVar("Output", bound=HasLoss)
 
 
-def compiling_pays(setting: Literal["auto", "on", "off"], torso: str, device: torch.device) -> bool:
+def compiling_pays(setting: Literal["auto", "on", "off"]) -> bool:
     """Say whether to compile the update.
 
-    `auto` goes by measurement (benchmarks/learner_update.py): the shallow and Nature networks
-    gain on a CPU, where the compiler fuses what surrounds few convolutions; the residual network
-    loses, since its many convolutions run best in the library's own memory format.
+    `auto` goes by measurement (benchmarks/learner_update.py). What a compiler could save on a CPU
+    (casts, stack rebuilding, fresh memory) is already saved here, and it leaves the convolutions,
+    which are what remains, as they are: no network gains, and each first update takes half a
+    minute longer. On CUDA it has not been measured. So `auto` compiles nothing for now.
     """
-    if setting != "auto":
-        return setting == "on"
-    return device.type == "cpu" and torso in {"shallow", "nature"}
+    return setting == "on"
 
 
 class GradientFunction(Generic[Output]):

@@ -13,6 +13,7 @@ from jaxtyping import Float32, Int64
 
 from repertory.config import Precision
 from repertory.networks.actor_critic import ActorCritic
+from repertory.networks.kept_memory import keep_freed_memory
 from repertory.networks.layers import use_channels_last
 from repertory.networks.precision import number_format
 
@@ -39,6 +40,7 @@ def for_acting(network: ActorCritic, precision: Precision = "auto") -> ActorCrit
     With bfloat16 everything before the heads is held in it; heads and PopArt statistics stay
     float32.
     """
+    keep_freed_memory()
     acting = copy.deepcopy(network).to("cpu").eval().requires_grad_(False)
     wanted = number_format(precision, torch.device("cpu"))
     acting.number_format = torch.float32 if acting.reads_vectors else wanted
