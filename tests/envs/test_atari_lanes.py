@@ -1,9 +1,10 @@
-"""What lanes promise beyond equal pixels: ends, seeds, returns, resuming, errors."""
+"""What lanes promise beyond equal pixels: ends, seeds, returns, errors."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+from atari_play import copied, make, play, random_actions
 
 from envs import registry
 from envs.atari import catalog
@@ -11,39 +12,7 @@ from envs.atari.lanes import AtariLanes
 from envs.atari.noise import StickyActions
 from repertory.config import AtariConfig
 from repertory.errors import BadInput, EnvironmentFailure
-from repertory.types import ActionSpec, EpisodeRecord, StepResult
-
-
-def make(
-    names: list[str],
-    settings: AtariConfig,
-    seed: int = 1,
-    path: tuple[str | int, ...] = ("actor", 0),
-) -> AtariLanes:
-    specs = registry.task_specs(names, settings, 0.99)
-    lanes = registry.make_lanes(settings, specs, range(len(specs)), seed=seed, path=path)
-    assert isinstance(lanes, AtariLanes)
-    return lanes
-
-
-def copied(result: StepResult) -> tuple[object, ...]:
-    arrays = (
-        result.observation,
-        result.reward,
-        result.terminated,
-        result.truncated,
-        result.valid,
-        result.started,
-    )
-    return (*(array.tobytes() for array in arrays), result.episodes)
-
-
-def play(lanes: AtariLanes, actions: np.ndarray) -> list[tuple[object, ...]]:
-    return [copied(lanes.step(action)) for action in actions]
-
-
-def random_actions(steps: int, lanes: int, actions: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(actions, size=(steps, lanes))
+from repertory.types import ActionSpec, EpisodeRecord
 
 
 def test_the_step_after_an_end_is_dead_whatever_its_action() -> None:
@@ -227,69 +196,6 @@ def test_noops_are_between_one_and_the_maximum_and_zero_plays_none() -> None:
     assert none.step(np.array([0])).episodes[0].length == 20
 
 
-@pytest.mark.parametrize("before", [40, 333])
-def test_a_restored_state_goes_on_to_the_bit(before: int) -> None:
-    names = [
-        "atari/breakout/m36d1",
-        "atari/space_invaders/m5d1",
-        "atari/bank_heist/m4d3",
-        "atari/asteroids/m7d3",
-        "atari/qbert/m0d0",
-    ]
-    settings = AtariConfig(life_loss_ends=True)
-    lanes = make(names, settings)
-    lanes.reset()
-    play(lanes, random_actions(before, 5, 18))
-    state = lanes.state()
-    pictures = [lanes.rgb(lane) for lane in range(5)]
-    rest = random_actions(250, 5, 18, seed=1)
-    expected = play(lanes, rest)
-
-    resumed = make(names, settings, seed=77)
-    resumed.reset()
-    play(resumed, random_actions(21, 5, 18, seed=2))
-    resumed.restore(state)
-    for lane, picture in enumerate(pictures):
-        assert np.array_equal(resumed.rgb(lane), picture)
-    assert play(resumed, rest) == expected
-    assert any(record for *_, records in expected for record in records)
-    for lane in range(5):
-        assert np.array_equal(resumed.rgb(lane), lanes.rgb(lane))
-
-
-def test_a_state_between_an_end_and_its_reset_goes_on_to_the_bit() -> None:
-    lanes = make(["atari/breakout/m0d0"], AtariConfig())
-    lanes.reset()
-    while not lanes.step(np.array([1])).episodes:
-        pass
-    state = lanes.state()
-    rest = random_actions(150, 1, 4)
-    expected = play(lanes, rest)
-    resumed = make(["atari/breakout/m0d0"], AtariConfig(), seed=5)
-    resumed.restore(state)
-    assert play(resumed, rest) == expected
-
-
-def test_taking_a_state_changes_nothing() -> None:
-    watched, plain = (make(["atari/breakout/m0d0"], AtariConfig()) for _ in range(2))
-    watched.reset()
-    plain.reset()
-    for action in random_actions(100, 1, 4):
-        watched.state()
-        assert copied(watched.step(action)) == copied(plain.step(action))
-
-
-def test_a_state_of_other_tasks_is_refused() -> None:
-    lanes = make(["atari/breakout/m0d0"], AtariConfig())
-    other = make(["atari/breakout/m4d0"], AtariConfig())
-    lanes.reset()
-    with pytest.raises(BadInput) as caught:
-        other.restore(lanes.state())
-    assert str(caught.value) == (
-        "the saved lanes play ['atari/breakout/m0d0'], these lanes play ['atari/breakout/m4d0']."
-    )
-
-
 def test_the_picture_is_the_emulators_screen_in_colour() -> None:
     lanes = make(["atari/breakout/m0d0"], AtariConfig())
     lanes.reset()
@@ -324,16 +230,6 @@ def test_actions_are_one_integer_per_lane(action: np.ndarray) -> None:
     lanes.reset()
     with pytest.raises(EnvironmentFailure, match="need one integer action for each of 2 lanes"):
         lanes.step(action)
-
-
-def test_an_error_inside_a_lane_names_its_task() -> None:
-    lanes = make(["atari/breakout/m0d0", "atari/breakout/m4d1"], AtariConfig())
-    lanes.reset()
-    state = lanes.state()
-    state["lanes"][1]["lives"] = "three"
-    with pytest.raises(EnvironmentFailure) as caught:
-        lanes.restore(state)
-    assert str(caught.value).startswith("atari/breakout/m4d1 (lane 1) failed: ValueError: ")
 
 
 def test_a_policy_of_another_size_is_refused() -> None:
