@@ -45,7 +45,7 @@ class AtariConfig(Settings):
     noop_max: NonNegative = 30
     """At a reset, 1 to this many no-ops are played; 0 plays none."""
     fire_reset: bool = False
-    """Press FIRE after a reset in games that wait for it."""
+    """Press FIRE after a reset and after a lost life, in games that have it (OpenAI Baselines)."""
     life_loss_ends: bool = False
     """A lost life ends the return for the learner; the game itself goes on."""
     clip_rewards: bool = True

@@ -112,11 +112,7 @@ class AtariLane:
             if emulator.game_over():
                 self._reset_game()
         self._lives = emulator.lives()
-        if self._restored_screen is None:
-            emulator.getScreenGrayscale(self._screen)
-        else:
-            self._screen[:] = self._restored_screen
-        self._earlier_screen.fill(0)
+        self._look()
         self._observe(observation)
 
     def step(self, action: int, observation: np.ndarray) -> LaneStep:
@@ -142,14 +138,28 @@ class AtariLane:
             elif left == 1:
                 emulator.getScreenGrayscale(self._earlier_screen)
         self._held = held
-        self._observe(observation)
         lives = emulator.lives()
         lost = max(self._lives - lives, 0)
         self._lives = lives
+        if lost and self._fire and not over:
+            # The game waits for it again; the policy need not learn what the reset does for it.
+            for _ in range(skip):
+                reward += self._act(_FIRE)
+            over = emulator.game_over()
+            self._look()
+        self._observe(observation)
         if not over:
             return LaneStep(float(reward), False, False, lost)
         ended = emulator.game_over(with_truncation=False)
         return LaneStep(float(reward), ended, not ended, lost)
+
+    def _look(self) -> None:
+        """Take the newest frame alone for the next observation."""
+        if self._restored_screen is None:
+            self._emulator.getScreenGrayscale(self._screen)
+        else:
+            self._screen[:] = self._restored_screen
+        self._earlier_screen.fill(0)
 
     def rgb(self) -> np.ndarray:
         """Return the newest emulated frame in colour, [210, 160, 3] in most games."""
@@ -198,11 +208,12 @@ class AtariLane:
                 emulator.cloneState(), emulator.getScreenGrayscale(), emulator.getScreenRGB()
             )
 
-    def _act(self, action: Any) -> None:
+    def _act(self, action: Any) -> int:
+        """Play one frame and return its reward."""
         if not self._sticky.ensure(1).pop():
             self._held = action
         self._restored_screen = self._restored_rgb = None
-        self._emulator.act(self._held)
+        return int(self._emulator.act(self._held))
 
     def _observe(self, observation: np.ndarray) -> None:
         screen = self._screen

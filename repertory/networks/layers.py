@@ -16,8 +16,9 @@ from torch import Tensor, nn
 def _initialise(weight: Tensor, fan_in: int, scale: float, generator: torch.Generator) -> None:
     """Fill with a normal of deviation scale / sqrt(fan_in), cut at two deviations.
 
-    The initialiser of the networks that the published learning rates were tuned with (LeCun et
-    al. 1998; Sonnet's default). Drawn in float32 on the CPU, so that it is the same everywhere.
+    Scale 1 is the initialiser of the networks that the published learning rates were tuned with
+    (LeCun et al. 1998; Sonnet's default); `KEEPS_VARIANCE` is He et al. 2015. Drawn in
+    float32 on the CPU, so that it is the same everywhere.
     """
     draws = torch.empty(weight.shape)
     deviation = scale / math.sqrt(fan_in)
@@ -26,6 +27,10 @@ def _initialise(weight: Tensor, fan_in: int, scale: float, generator: torch.Gene
     )
     with torch.no_grad():
         weight.copy_(draws)
+
+
+KEEPS_VARIANCE = math.sqrt(2.0)
+"""Weight scale at which a layer before a ReLU hands on the variance that it was given."""
 
 
 class Convolution(nn.Module):
@@ -45,6 +50,7 @@ class Convolution(nn.Module):
         stride: int = 1,
         padding: int = 0,
         input_scale: float = 1.0,
+        weight_scale: float = 1.0,
     ) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.full((outputs, inputs, kernel, kernel), math.nan))
@@ -53,10 +59,11 @@ class Convolution(nn.Module):
         self.stride = stride
         self.padding = padding
         self.input_scale = input_scale
+        self.weight_scale = weight_scale
 
     def initialise(self, generator: torch.Generator) -> None:
         """Draw the weights afresh."""
-        _initialise(self.weight, self.weight[0].numel(), 1.0, generator)
+        _initialise(self.weight, self.weight[0].numel(), self.weight_scale, generator)
 
     def output_side(self, side: int) -> int:
         """Return the side of the square output for a square input."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from repertory.config import NetworkConfig
 from repertory.errors import BadInput
-from repertory.networks.layers import Convolution, Dense
+from repertory.networks.layers import KEEPS_VARIANCE, Convolution, Dense
 from repertory.types import ObservationSpec
 
 PIXEL_SCALE = 1.0 / 255.0
@@ -39,11 +39,18 @@ class PlainTorso(nn.Module):
         for position, (outputs, kernel, stride) in enumerate(layers):
             scale = PIXEL_SCALE if position == 0 else 1.0
             outputs = _channels(outputs, config.width)
-            layer = Convolution(channels, outputs, kernel=kernel, stride=stride, input_scale=scale)
+            layer = Convolution(
+                channels,
+                outputs,
+                kernel=kernel,
+                stride=stride,
+                input_scale=scale,
+                weight_scale=KEEPS_VARIANCE,
+            )
             convolutions.append(layer)
             channels, side = outputs, layer.output_side(side)
         self.convolutions = nn.ModuleList(convolutions)
-        self.hidden = Dense(channels * side * side, config.hidden)
+        self.hidden = Dense(channels * side * side, config.hidden, weight_scale=KEEPS_VARIANCE)
 
     def forward(self, images: Float[Tensor, "N K Y X"]) -> Float[Tensor, "N F"]:
         """Return `hidden` features of stacked frames with values 0..255."""

@@ -238,3 +238,16 @@ def test_a_policy_of_another_size_is_refused() -> None:
     with pytest.raises(BadInput) as caught:
         registry.make_lanes(settings, specs, [0], seed=1, path=())
     assert str(caught.value) == ("breakout can be played with its 4 actions or all 18, not with 6.")
+
+
+@pytest.mark.parametrize("fire_reset", [True, False])
+def test_with_fire_reset_a_game_that_waits_for_fire_goes_on_after_a_lost_life(
+    fire_reset: bool,
+) -> None:
+    settings = AtariConfig(fire_reset=fire_reset, repeat_action_probability=0.0, noop_max=0)
+    specs = registry.task_specs(["atari/breakout/m0d0"], settings, 0.99)
+    lanes = registry.make_lanes(settings, specs, [0], seed=1, path=("fire",))
+    lanes.reset()
+    finished = [lanes.step(np.zeros(1, np.int64)).episodes for _ in range(400)]
+    # Nobody moves the paddle or presses FIRE: the balls are lost one after another, or never come.
+    assert any(finished) == fire_reset
