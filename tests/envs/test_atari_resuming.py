@@ -73,6 +73,7 @@ def test_a_state_between_an_end_and_its_reset_goes_on_to_the_bit() -> None:
     rest = random_actions(150, 1, 4)
     expected = play(lanes, rest)
     resumed = make(["atari/breakout/m0d0"], AtariConfig(), seed=5)
+    resumed.reset()
     resumed.restore(state)
     assert play(resumed, rest) == expected
 
