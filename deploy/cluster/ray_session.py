@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import socket
 from collections.abc import Iterator
 
 import numpy as np
@@ -13,10 +12,10 @@ import psutil
 import ray
 
 from deploy import build
+from deploy.address import probe
 from repertory.config import RunConfig
-from repertory.errors import BadInput, ClusterFailure
+from repertory.errors import ClusterFailure
 
-PROBE_S = 3.0
 _OBJECT_STORE_FLOOR = 200 * 2**20
 
 
@@ -54,13 +53,7 @@ def _start(config: RunConfig) -> None:
 
 
 def _join(address: str) -> None:
-    host, _, port = address.rpartition(":")
-    if address != "auto":
-        if not host or not port.isdigit():
-            raise BadInput(
-                f"address '{address}' is not HOST:PORT (the head's GCS port, 6379) or auto"
-            )
-        probe(host.removeprefix("ray://"), int(port))
+    probe(address)
     try:
         ray.init(address=address, log_to_driver=False, logging_level="error")
     except ConnectionError as error:
@@ -68,18 +61,6 @@ def _join(address: str) -> None:
         raise ClusterFailure(
             f"could not join the Ray cluster at {address} (RAY_AUTH_MODE is {mode}): if it "
             "requires a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH"
-        ) from error
-
-
-def probe(host: str, port: int) -> None:
-    """Raise ClusterFailure when nothing listens: Ray alone would retry for minutes."""
-    try:
-        with socket.create_connection((host, port), timeout=PROBE_S):
-            pass
-    except OSError as error:
-        raise ClusterFailure(
-            f"nothing answers at {host}:{port} within {PROBE_S:.0f} s ({error}): "
-            "is the Ray head up?"
         ) from error
 
 
