@@ -10,7 +10,9 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 
@@ -254,42 +256,62 @@ def _cpu_seconds(processes: Sequence[psutil.Process]) -> float:
     return total
 
 
-def measure(options: Options) -> tuple[Costs, EndToEnd]:
-    """Measure parts, then the whole."""
+def costs_on_every_core(config: RunConfig, windows: int) -> Costs:
+    """Measure the parts in one process per core at once: cores share caches and memory."""
+    cores = os.cpu_count() or 1
+    with ProcessPoolExecutor(cores, get_context("spawn")) as pool:
+        found = list(pool.map(costs_alone, [config] * cores, [windows] * cores))
+    return Costs(
+        lanes=median(c.lanes for c in found),
+        inference=median(c.inference for c in found),
+        update=median(c.update for c in found),
+    )
+
+
+def measure(options: Options) -> tuple[Costs, Costs, EndToEnd]:
+    """Measure parts alone, parts on every core at once, then the whole."""
     config = config_of(options)
-    costs = costs_alone(config, options.windows)
-    return costs, end_to_end(config, options.seconds)
+    return (
+        costs_alone(config, options.windows),
+        costs_on_every_core(config, options.windows),
+        end_to_end(config, options.seconds),
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Print the table."""
     options = tyro.cli(Options, args=argv, prog="repertory bench atari")
-    costs, whole = measure(options)
+    alone, together, whole = measure(options)
     cores = os.cpu_count() or 1
-    ideal_per_cpu_s = 1e6 / costs.total
+    ideal, shared = (1e6 / costs.total for costs in (alone, together))
     table = Table(title=f"Atari, {options.torso}, {options.workers} workers x {options.lanes}")
     table.add_column("measured")
-    table.add_column("value", justify="right")
+    table.add_column("alone", justify="right")
+    table.add_column(f"on {cores} cores at once", justify="right")
+    for name, one, other in (
+        ("lanes, CPU us per agent step", alone.lanes, together.lanes),
+        ("inference (stacking included)", alone.inference, together.inference),
+        ("update (stack rebuilding included)", alone.update, together.update),
+        (f"ideal on {cores} cores, agent steps/s", cores * ideal, cores * shared),
+    ):
+        table.add_row(name, f"{one:,.0f}", f"{other:,.0f}")
+    table.add_section()
+    table.add_row(
+        "efficiency: end-to-end rate over ideal",
+        f"{whole.steps_per_s / cores / ideal:.2f}",
+        f"{whole.steps_per_s / cores / shared:.2f}",
+    )
     for name, value in (
-        ("lanes alone, CPU us per agent step", f"{costs.lanes:.0f}"),
-        ("inference alone (stacking included)", f"{costs.inference:.0f}"),
-        ("update alone (stack rebuilding included)", f"{costs.update:.0f}"),
-        (f"ideal on {cores} cores, agent steps/s", f"{cores * ideal_per_cpu_s:,.0f}"),
         ("end to end, agent steps/s", f"{whole.steps_per_s:,.0f}"),
         ("end to end, agent steps per CPU second", f"{whole.steps_per_cpu_s:,.0f}"),
         ("cores busy", f"{whole.cores_busy:.2f}"),
-        ("efficiency (rate over ideal)", f"{whole.steps_per_s / cores / ideal_per_cpu_s:.2f}"),
-        (
-            "efficiency per CPU second used",
-            f"{whole.steps_per_cpu_s / ideal_per_cpu_s:.2f}",
-        ),
         ("policy lag, mean versions", f"{whole.lag:.1f}"),
         (
-            "worker memory, PSS / RSS in MB",
+            "largest worker, PSS / RSS in MB",
             f"{whole.worker_pss_mb:.0f} / {whole.worker_rss_mb:.0f}",
         ),
     ):
-        table.add_row(name, value)
+        table.add_row(name, value, "")
     Console().print(table)
 
 

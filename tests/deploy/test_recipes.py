@@ -42,7 +42,10 @@ def test_pre_training_has_the_published_variants_and_budget(name):
     assert plan.tasks[0].action.size == 18
 
 
-@pytest.mark.parametrize("name", [n for n in RECIPES if n not in ("ppo", "debug-counting")])
+SHORT = ("quickstart", "breakout-check")
+
+
+@pytest.mark.parametrize("name", [n for n in RECIPES if n not in (*SHORT, "ppo", "debug-counting")])
 def test_impala_recipes_have_the_numbers_of_its_atari_table(name):
     config = get(name).config
     optimiser, algorithm = config.optimiser, config.algorithm
@@ -53,6 +56,14 @@ def test_impala_recipes_have_the_numbers_of_its_atari_table(name):
     assert (optimiser.kind, optimiser.learning_rate) == ("rmsprop_tensorflow", 6e-4)
     assert (optimiser.anneal, optimiser.epsilon, optimiser.decay) == ("linear", 0.01, 0.99)
     assert (optimiser.momentum, optimiser.clip_norm) == (0.0, 40.0)
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_short_recipes_have_the_same_losses_and_more_updates(name):
+    config = get(name).config
+    assert config.algorithm == get("atari-mixed").config.algorithm
+    assert (config.optimiser.kind, config.optimiser.learning_rate) == ("adam", 5e-4)
+    assert config.learner.batch_size * config.learner.unroll_length == 160
 
 
 def test_the_check_recipe_plays_as_the_published_curves_were_played():
