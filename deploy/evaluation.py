@@ -122,6 +122,22 @@ def record(
     return path
 
 
+def newest_scores(run: RunDirectory) -> list[TaskScore]:
+    """Return the scores of the newest evaluation recorded in a run; none without one."""
+    files = sorted(run.evaluations.glob("step_*.json"))
+    if not files:
+        return []
+    names = ("task", "policy", "returns", "lengths", "successes", "cut")
+    scores = []
+    for saved in json.loads(files[-1].read_text())["scores"]:
+        fields: dict[str, Any] = {
+            name: tuple(saved[name]) if isinstance(saved[name], list) else saved[name]
+            for name in names
+        }
+        scores.append(TaskScore(**fields))
+    return scores
+
+
 def weights_of(run: RunDirectory, checkpoint_path: Path | None = None) -> tuple[Weights, int]:
     """Return the acting weights of a checkpoint and the agent steps they were trained for."""
     if checkpoint_path is None:
@@ -185,6 +201,7 @@ def films_of(
     every = max(1, config.evaluation.every_steps)
     first = (env_steps // every) * count
     frames_per_step = build.tasks_of(config)[0].frames_per_step
+    played = [name for name in config.evaluation.policies if name != "random"] or ["greedy"]
     films = []
     for offset in range(count):
         task = task_names[(first + offset) % len(task_names)]
@@ -195,7 +212,7 @@ def films_of(
                     config,
                     weights,
                     task,
-                    policy_name=config.evaluation.policies[0],
+                    policy_name=played[0],
                     seed=seed,
                     max_steps=FILM_STEPS,
                     show=video.add,

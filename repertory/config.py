@@ -234,7 +234,8 @@ class EvaluationConfig(Settings):
     """Agent steps between evaluations; 0 for none but the last."""
     episodes: Positive = 5
     """Episodes per task and policy."""
-    policies: tuple[Literal["greedy", "sampled"], ...] = ("greedy",)
+    policies: tuple[Literal["greedy", "sampled", "random"], ...] = ("greedy",)
+    """greedy: the likeliest action; sampled: as in training; random: the floor to compare with."""
     lanes: Positive = 16
     seed: int = 12_345
     """Evaluation seeds are its own: the same episodes' starts at every evaluation."""

@@ -116,7 +116,9 @@ _QUICKSTART = RunConfig(
     optimiser=_EARLY_OPTIMISER,
     learner=_EARLY_BATCH,
     actors=_EARLY_ACTORS,
-    evaluation=EvaluationConfig(every_steps=0, episodes=5, at_end=True),
+    evaluation=EvaluationConfig(
+        episodes=5, policies=("greedy", "sampled", "random"), max_steps=4_500
+    ),
     checkpoint=CheckpointConfig(every_s=60.0),
     logging=LoggingConfig(every_s=5.0),
 )

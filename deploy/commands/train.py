@@ -186,7 +186,21 @@ def _train(config: RunConfig, directory: RunDirectory, *, resume: bool) -> int:
             handler.close()
     where = directory.path
     if code == 0:
+        if config.evaluation.at_end:
+            _print_scores(config, directory)
         print(f"done: repertory evaluate {where}")
     else:
         print(f"stopped: repertory train --resume {where}")
     return code
+
+
+def _print_scores(config: RunConfig, directory: RunDirectory) -> None:
+    from rich.console import Console
+
+    from deploy.commands.evaluate import score_table
+    from deploy.evaluation import newest_scores
+    from envs.registry import training_tasks
+
+    scores = newest_scores(directory)
+    if scores:
+        Console().print(score_table(scores, set(training_tasks(config))))
