@@ -1,4 +1,4 @@
-"""Evaluation plays exactly the episodes asked for, each with its own seed, and reports raw returns."""
+"""Evaluation plays exactly the episodes asked for, each with its own seed; returns are raw."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_an_evaluation_that_is_told_to_stop_reports_nothing() -> None:
 
 
 def test_the_same_seed_plays_the_same_games_and_another_seed_others() -> None:
-    settings = AtariConfig(max_frames=240, clip_rewards=False)
+    settings = AtariConfig(max_frames=2_000, clip_rewards=False)
     specs = task_specs(["atari/breakout/m16d0"], settings, 0.99)
 
     def returns(seed: int) -> tuple[float, ...]:
