@@ -62,7 +62,7 @@ def test_impala_recipes_have_the_numbers_of_its_atari_table(name):
 def test_short_recipes_have_the_same_losses_and_more_updates(name):
     config = get(name).config
     assert config.algorithm == get("atari-mixed").config.algorithm
-    assert (config.optimiser.kind, config.optimiser.learning_rate) == ("adam", 5e-4)
+    assert (config.optimiser.kind, config.optimiser.learning_rate) == ("adam", 1e-3)
     assert config.learner.batch_size * config.learner.unroll_length == 160
 
 
