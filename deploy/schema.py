@@ -130,7 +130,9 @@ def checked(setting: Setting, value: Any, given: object, kinds: tuple[str, ...] 
         except ValidationError:
             pass
     words = kinds or _words(setting.info.annotation)
-    hint = did_you_mean(str(given), words) if words else ""
+    # Of a list, the word that is wrong.
+    wrong = next((word for word in str(given).split() if word not in words), str(given))
+    hint = did_you_mean(wrong, words) if words else ""
     raise BadInput(f"{setting.path}: expected {allowed(setting.info, kinds)}, got {given!r}.{hint}")
 
 

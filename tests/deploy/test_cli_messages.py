@@ -57,7 +57,8 @@ WRONG = {
     ),
     "misspelt choice in a list": (
         ["train", "quickstart", "--evaluation.policies", "greedy,sampeld"],
-        "evaluation.policies: expected a list of greedy, sampled, got 'greedy sampeld'.",
+        "evaluation.policies: expected a list of greedy, sampled, random, got 'greedy sampeld'. "
+        "Did you mean 'sampled'?",
     ),
     "misspelt truth": (
         ["train", "quickstart", "--environment.fire_reset=yes"],
@@ -85,7 +86,7 @@ WRONG = {
         "algorithm.c_clip 2.0 must not exceed algorithm.rho_clip 1.0",
     ),
     "minibatches": (
-        ["train", "ppo", "--algorithm.minibatches", "5"],
+        ["train", "ppo", "--algorithm.minibatches", "5", "--learner.batch_size", "32"],
         "learner.batch_size 32 must be a multiple of algorithm.minibatches 5",
     ),
     "unknown game": (
@@ -114,11 +115,17 @@ WRONG = {
         "'atari/breakout/m4d0' is in both tasks and held_out",
     ),
     "fewer lanes than tasks": (
-        ["train", "quickstart", "--tasks", "atari/asteroids/train", "--actors.lanes", "16"],
+        [
+            *("train", "quickstart", "--tasks", "atari/asteroids/train"),
+            *("--actors.count", "2", "--actors.lanes", "16"),
+        ],
         "63 tasks need at least 63 lanes; 2 actors x 16 lanes give 32: raise actors.lanes to 32",
     ),
     "a batch that the lanes cannot fill": (
-        ["train", "quickstart", "--learner.batch_size", "1024"],
+        [
+            *("train", "quickstart", "--learner.batch_size", "1024"),
+            *("--actors.count", "2", "--actors.lanes", "32", "--actors.max_outstanding", "2"),
+        ],
         "learner.batch_size 1024 is more unrolls than 2 actors x 32 lanes",
     ),
     "queues smaller than a batch": (

@@ -132,10 +132,14 @@ def test_addresses_have_hosts_of_every_kind():
 
 
 def test_a_dry_run_prints_a_config_that_reads_back_the_placement_and_the_memory(command, tmp_path):
-    outcome = command("train", "quickstart", "--dry-run", "--seed=5", "--address", "head:6379")
+    outcome = command(
+        *("train", "quickstart", "--dry-run", "--seed=5", "--address", "head:6379"),
+        *("--tasks", "atari/breakout/m0d0", "atari/breakout/m4d0", "--held_out=default"),
+        *("--actors.count", "2", "--actors.lanes", "32"),
+    )
     assert outcome.code == 0
     assert outcome.files == []
-    assert "# 4 tasks, 16 lanes each:" in outcome.out
+    assert "# 2 tasks, 32 lanes each:" in outcome.out
     assert "#   atari/breakout/m24d0" in outcome.out
     assert "cluster, 1 CPU each: 32 lanes" in outcome.out
     assert "# memory, estimated: " in outcome.out
@@ -147,7 +151,10 @@ def test_a_dry_run_prints_a_config_that_reads_back_the_placement_and_the_memory(
 
 
 def test_warnings_go_to_stderr_and_do_not_stop_a_run(command):
-    outcome = command("train", "debug-counting", "--dry-run", "--actors.lanes", "7")
+    outcome = command(
+        *("train", "debug-counting", "--dry-run", "--actors.count", "2", "--actors.lanes", "7"),
+        *("--tasks", "counting/0", "counting/1", "counting/2"),
+    )
     assert outcome.code == 0
     assert outcome.sentence.startswith("warning: 14 lanes do not divide evenly over 3 tasks")
 
