@@ -4,16 +4,28 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import tyro
 from ale_py import AtariVectorEnv
 
 from envs import registry
+from envs.atari.catalog import check_game
 from repertory.config import AtariConfig
 
-GAMES = ("breakout", "space_invaders", "bank_heist", "asteroids")
+
+@dataclass(frozen=True)
+class Options:
+    """What to measure."""
+
+    games: tuple[str, ...] = ("breakout", "space_invaders", "bank_heist", "asteroids")
+    lanes: int = 32
+    windows: int = 9
+    """Repeats of each measurement, the two in turns; medians are printed."""
+    steps: int = 40
+    """Steps of all lanes in one window."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +92,14 @@ def measure(
     )
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Print one line per game."""
+    options = tyro.cli(Options, args=argv, prog="repertory bench atari_lanes")
+    for game in options.games:
+        check_game(game)
     print("game             ours, us/step   native, us/step   native / ours")
-    for game in GAMES:
-        cost = measure(game)
+    for game in options.games:
+        cost = measure(game, lanes=options.lanes, windows=options.windows, steps=options.steps)
         print(
             f"{game:16s} {cost.ours_s * 1e6:13.0f} {cost.native_s * 1e6:17.0f} {cost.ratio:15.3f}"
         )

@@ -1,21 +1,22 @@
 """CPU microseconds per agent step of one learner update, for each network, format and compiler.
 
-`python benchmarks/learner_update.py` prints a table; `measure()` returns one of its rows. Time is
+`repertory bench learner_update` prints a table; `measure()` returns one of its rows. Time is
 CPU time of the process with one torch thread, stack rebuilding included. Variants take turns, so
 that a busy machine disturbs them alike; the least and the median over the rounds are given.
 """
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import statistics
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import torch
+import tyro
 
 from learner.vtrace import VTraceLearner
 from repertory.config import LearnerConfig, NetworkConfig, RunConfig
@@ -27,6 +28,17 @@ Torso = Literal["shallow", "nature", "impala"]
 Format = Literal["fp32", "bf16"]
 Compile = Literal["off", "on"]
 STEPS, COLUMNS, TASKS = 20, 32, 4
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to measure: every combination."""
+
+    torso: tuple[Torso, ...] = ("shallow", "nature", "impala")
+    precision: tuple[Format, ...] = ("fp32", "bf16")
+    compile: tuple[Compile, ...] = ("off", "on")
+    rounds: int = 10
+    """Updates of each that are timed."""
 
 
 @dataclass(frozen=True)
@@ -115,14 +127,9 @@ def measure(
     return variant.result()
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--torso", nargs="+", default=["shallow", "nature", "impala"])
-    parser.add_argument("--precision", nargs="+", default=["fp32", "bf16"])
-    parser.add_argument("--compile", nargs="+", default=["off", "on"])
-    parser.add_argument("--rounds", type=int, default=10)
-    given = parser.parse_args()
+    given = tyro.cli(Options, args=argv, prog="repertory bench learner_update")
     torch.set_num_threads(1)
     print("torso    format  compiled  least us/step  median us/step  first update s", flush=True)
     for torso in given.torso:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Union
+from typing import Annotated, Any, Literal, Union, get_origin
 
 import tyro
 from pydantic import create_model
+from pydantic.fields import FieldInfo
 
 from deploy import schema
 from deploy.commands import SUMMARIES, Page
@@ -40,7 +41,7 @@ def show(page: Page) -> None:
     with contextlib.suppress(SystemExit):
         tyro.cli(
             _flat(page, "Help"),
-            prog=page.usage.replace(" [options]", ""),
+            prog=_program(page),
             description=page.description,
             args=["--help"],
             use_underscores=True,
@@ -67,6 +68,17 @@ def completion(pages: Mapping[str, Page], shell: str) -> str:
     return script.getvalue()
 
 
+def _program(page: Page) -> str:
+    """Return the page's usage without what tyro adds by itself: words and `[OPTIONS]`."""
+    program = page.usage.replace(" [options]", "")
+    for model in page.models:
+        kind = type(model) if isinstance(model, Settings) else model
+        for field, info in kind.model_fields.items():
+            if info.is_required():
+                program = program.partition(f" {field.upper()}")[0]
+    return program
+
+
 def _flat(page: Page, name: str) -> Any:
     """Return one model with the options of all the page's models at the top level."""
     fields: dict[str, Any] = {}
@@ -78,9 +90,18 @@ def _flat(page: Page, name: str) -> Any:
             )
         else:
             fields.update(
-                {field: (info.annotation, info) for field, info in model.model_fields.items()}
+                {field: (_shown(field, info), info) for field, info in model.model_fields.items()}
             )
     return create_model(name, __base__=Settings, **fields)
+
+
+def _shown(field: str, info: FieldInfo) -> Any:
+    """Return a field's type; what must be given is a word and not a flag."""
+    kind: Any = info.annotation
+    if not info.is_required():
+        return kind
+    named = None if get_origin(kind) is Literal else field.upper()
+    return Annotated[kind, tyro.conf.Positional, tyro.conf.arg(metavar=named)]
 
 
 def _with_all_kinds(settings: Settings) -> Settings:

@@ -90,5 +90,24 @@ def test_completion_knows_commands_and_settings(command):
     assert checked.returncode == 0
 
 
+@pytest.mark.parametrize(
+    ("name", "word"), [("bench", "NAME"), ("evaluate", "RUN_DIR"), ("watch", "RUN_DIR")]
+)
+def test_what_a_command_needs_is_shown_as_a_word_and_not_as_a_flag(command, name, word):
+    usage, _, rest = command(name, "--help").out.partition("\n")
+    assert usage.endswith(word)
+    assert rest.index("positional arguments") < rest.index(f" {word} ") < rest.index("--help")
+    assert f"--{word.lower()}" not in rest
+
+
+def test_the_help_of_bench_lists_every_benchmark_and_its_own_help_goes_to_the_benchmark(command):
+    listed = command("bench", "--help").out
+    for name in ("atari", "atari_lanes", "learner_update"):
+        assert f"{name}: " in listed
+        own = command("bench", name, "--help")
+        assert own.code == 0
+        assert own.out.startswith(f"usage: repertory bench {name} ")
+
+
 def test_the_version_is_printed(command):
     assert command("--version").out == "repertory 0.1.0\n"

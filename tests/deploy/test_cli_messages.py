@@ -175,6 +175,31 @@ WRONG = {
         ["evaluate", "nowhere", "--epsiodes", "3"],
         "unknown setting 'epsiodes'. Did you mean 'episodes'?",
     ),
+    "an unknown option of a benchmark": (
+        ["bench", "atari", "--windos", "3"],
+        "unknown setting 'windos'. Did you mean 'windows'?",
+    ),
+    "no workers to measure": (
+        ["bench", "atari", "--workers", "0"],
+        "workers: expected an integer above 0, got '0'.",
+    ),
+    "a network that a benchmark cannot build": (
+        ["bench", "atari", "--torso", "foo"],
+        "torso: Input should be 'shallow', 'nature', 'impala' or 'mlp', got 'foo'",
+    ),
+    "nothing to measure": (
+        ["bench", "atari", "--tasks="],
+        "tasks: need at least one task",
+    ),
+    "a choice that a benchmark does not have": (
+        ["bench", "learner_update", "--torso", "shallow", "impalla"],
+        "torso: expected a list of shallow, nature, impala, got 'shallow impalla'. "
+        "Did you mean 'impala'?",
+    ),
+    "an unknown game to measure": (
+        ["bench", "atari_lanes", "--games", "pongg"],
+        "unknown Atari game 'pongg'. Did you mean 'pong'?",
+    ),
     "unknown suite": (["tasks", "atrai"], "unknown task 'atrai'"),
 }
 
