@@ -217,6 +217,7 @@ class Unroller:
     def state(self) -> State:
         """Return everything that decides the next unroll, environments included."""
         return {
+            "incarnation": self._incarnation,
             "sequence": self._sequence,
             "groups": [
                 {
@@ -232,6 +233,7 @@ class Unroller:
 
     def restore(self, state: State) -> None:
         """Take up `state`; the number of groups and lanes must be as saved."""
+        self._incarnation = int(state["incarnation"])
         self._sequence = int(state["sequence"])
         for group, saved in zip(self._groups, state["groups"], strict=True):
             group.lanes.restore(saved["lanes"])

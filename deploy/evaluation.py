@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -19,12 +20,14 @@ from deploy import build
 from envs.registry import resolve, task_specs
 from repertory import checkpoint
 from repertory.config import RunConfig
-from repertory.errors import BadInput
+from repertory.errors import BadInput, RepertoryError
 from repertory.seeding import stream
 from repertory.types import EpisodeRecord, TaskSpec, Weights
 
 if TYPE_CHECKING:
     from repertory.run_directory import RunDirectory
+
+log = logging.getLogger(__name__)
 
 PolicyName = Literal["greedy", "sampled", "random"]
 
@@ -205,19 +208,23 @@ def films_of(
     films = []
     for offset in range(count):
         task = task_names[(first + offset) % len(task_names)]
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "film.mp4"
-            with VideoWriter(path, fps=60 / frames_per_step) as video:
-                film(
-                    config,
-                    weights,
-                    task,
-                    policy_name=played[0],
-                    seed=seed,
-                    max_steps=FILM_STEPS,
-                    show=video.add,
-                )
-            films.append(Film(task, path.read_bytes()))
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / "film.mp4"
+                with VideoWriter(path, fps=60 / frames_per_step) as video:
+                    film(
+                        config,
+                        weights,
+                        task,
+                        policy_name=played[0],
+                        seed=seed,
+                        max_steps=FILM_STEPS,
+                        show=video.add,
+                    )
+                films.append(Film(task, path.read_bytes()))
+        except (RepertoryError, OSError) as error:
+            # Scores and training do not depend on pictures.
+            log.warning("no film of %s: %s", task, error)
     return films
 
 

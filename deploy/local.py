@@ -204,7 +204,9 @@ def _evaluate(local: LocalRun, recorder: Recorder, stop: StopRequest) -> None:
         should_stop=lambda: bool(stop),
     )
     steps = local.queues.steps
-    films = films_of(local.config, weights, names, seed=settings.seed, env_steps=steps)
+    films = (
+        [] if stop else films_of(local.config, weights, names, seed=settings.seed, env_steps=steps)
+    )
     recorder.evaluation(steps, local.loop.updates, scores, films)
 
 

@@ -82,9 +82,11 @@ class Recorder:
         """Record an evaluation: a JSON file, a row of metrics, films under `videos/`."""
         if not scores:
             return
-        evaluation.record(
-            self._run, self._config, scores, step=env_steps, seed=self._config.evaluation.seed
-        )
+        seed = self._config.evaluation.seed
+        try:
+            evaluation.record(self._run, self._config, scores, step=env_steps, seed=seed)
+        except OSError as error:
+            self._not_written("evaluation", error)
         row: dict[str, float | int | str] = {
             "env_steps": env_steps,
             "frames": env_steps * self._tasks[0].frames_per_step,
@@ -103,8 +105,16 @@ class Recorder:
         self._sink.write(row)
         for film in films:
             path = self._run.videos / f"step_{env_steps:012d}-{film.task.replace('/', '-')}.mp4"
-            path.write_bytes(film.mp4)
-            self._sink.video(f"eval/video/{film.task}", path)
+            try:
+                path.write_bytes(film.mp4)
+            except OSError as error:
+                self._not_written("film", error)
+            else:
+                self._sink.video(f"eval/video/{film.task}", path)
+
+    def _not_written(self, what: str, error: OSError) -> None:
+        log.warning("the %s was not written: %s; training goes on", what, error)
+        self._run.event(f"{what}_not_written", reason=str(error))
 
     def save(self, state: State, *, last: bool = False) -> bool:
         """Write a checkpoint; a full disk is reported and survived, the last good one stays."""

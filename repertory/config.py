@@ -244,6 +244,8 @@ class EvaluationConfig(Settings):
     """Agent steps after which an evaluation episode counts as it stands: a greedy policy can loop
     for ever.
     """
+    timeout_s: PositiveFloat = 3_600.0
+    """An evaluation that takes longer is given up (cluster only)."""
     videos: NonNegative = 0
     """Tasks of which one episode is filmed at each evaluation."""
 

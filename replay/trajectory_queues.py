@@ -17,6 +17,7 @@ import numpy as np
 from repertory.ports import State
 from repertory.types import EpisodeRecord, TaskSpec, Unroll
 from replay.batch import Row, batch_of, unroll_from_state, unroll_to_state
+from replay.ledger import DeliveryLedger
 
 
 @dataclass(slots=True)
@@ -62,7 +63,8 @@ class TrajectoryQueues:
         self._rows: list[deque[Row]] = [deque() for _ in self._tasks]
         self._cursor = 0
         self._version = 0
-        self._latest: dict[int, tuple[int, int]] = {}
+        self._ledger = DeliveryLedger()
+        self._short_since: float | None = None
         self._refused = 0
         self._episodes: list[EpisodeRecord] = []
         self._closed = False
@@ -78,11 +80,9 @@ class TrajectoryQueues:
         counted: a retried delivery must not teach twice.
         """
         with self._changed:
-            stamp = (unroll.incarnation, unroll.sequence)
-            if stamp <= self._latest.get(unroll.worker, (-1, -1)):
+            if not self._ledger.accept(unroll.worker, unroll.incarnation, unroll.sequence):
                 self._refused += 1
                 return
-            self._latest[unroll.worker] = stamp
             self._episodes.extend(unroll.episodes)
             valid_steps = unroll.valid.sum(axis=0)
             for lane, task in enumerate(unroll.task.tolist()):
@@ -100,11 +100,6 @@ class TrajectoryQueues:
         """Whether some task has fewer rows than its target."""
         with self._changed:
             return self._below_target()
-
-    def wait_for_room(self, timeout_s: float) -> bool:
-        """Wait until there is room; False when there was none in time."""
-        with self._changed:
-            return self._changed.wait_for(lambda: self._closed or self._below_target(), timeout_s)
 
     def _below_target(self) -> bool:
         return any(
@@ -125,21 +120,25 @@ class TrajectoryQueues:
         batch. When a task has been empty for `patience_s` its missing columns come from the fullest
         queues instead, and the gap is counted.
         """
-        started = time.monotonic()
-        deadline = None if timeout_s is None else started + timeout_s
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
         with self._changed:
             while True:
                 self._drop_stale()
                 shares = self._shares()
                 if not self._covers(shares):
                     now = time.monotonic()
-                    if self._patience_s is not None and now - started >= self._patience_s:
+                    # Patience outlasts one call: a prefetcher asks again and again, briefly.
+                    if self._short_since is None:
+                        self._short_since = now
+                    waited_s = now - self._short_since
+                    if self._patience_s is not None and waited_s >= self._patience_s:
                         shares = self._substitute(shares)
                     if not self._covers(shares):
                         if self._closed or (deadline is not None and now >= deadline):
                             return None
-                        self._changed.wait(self._nap(now, started, deadline))
+                        self._changed.wait(self._nap(now, self._short_since, deadline))
                         continue
+                self._short_since = None
                 self._cursor = (self._cursor + self._batch_size) % len(self._tasks)
                 picked = [
                     self._take(task) for task, share in enumerate(shares) for _ in range(share)
@@ -148,10 +147,10 @@ class TrajectoryQueues:
                 break
         return batch_of(picked)
 
-    def _nap(self, now: float, started: float, deadline: float | None) -> float | None:
+    def _nap(self, now: float, since: float, deadline: float | None) -> float | None:
         ends = [deadline] if deadline is not None else []
         if self._patience_s is not None:
-            patience_end = started + self._patience_s
+            patience_end = since + self._patience_s
             ends.append(patience_end if patience_end > now else now + 0.05)
         return max(0.0, min(ends) - now) if ends else None
 
@@ -269,7 +268,7 @@ class TrajectoryQueues:
                 state["rows"] = [
                     [[position[id(row.unroll)], row.lane] for row in rows] for rows in self._rows
                 ]
-                state["latest"] = [[w, *stamp] for w, stamp in sorted(self._latest.items())]
+                state["ledger"] = self._ledger.state()
                 state["episodes"] = [
                     [e.task, e.raw_return, e.length, e.lives_lost, e.success, e.truncated]
                     for e in self._episodes
@@ -291,5 +290,5 @@ class TrajectoryQueues:
                     deque(Row(unrolls[index], lane) for index, lane in rows)
                     for rows in state["rows"]
                 ]
-                self._latest = {w: (inc, seq) for w, inc, seq in state["latest"]}
+                self._ledger.restore(state["ledger"])
                 self._episodes = [EpisodeRecord(*fields) for fields in state["episodes"]]

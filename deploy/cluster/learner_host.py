@@ -71,6 +71,7 @@ class LearnerHost:
         )
         self._latest: tuple[int, list[Any]] = (-1, [])
         self._between_updates = threading.Lock()
+        self._started = asyncio.Event()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
@@ -91,6 +92,7 @@ class LearnerHost:
         self._loop.publish()
         self._thread = threading.Thread(target=self._run, name="updates", daemon=True)
         self._thread.start()
+        self._started.set()
 
     def _run(self) -> None:
         import torch
@@ -131,6 +133,8 @@ class LearnerHost:
 
     async def insert(self, unroll: Unroll) -> Receipt:
         """Queue an unroll; the answer waits (not for ever) until another one is wanted."""
+        # A resumed run's counters are restored at the start; nothing may be counted before.
+        await self._started.wait()
         self._heard[unroll.worker] = time.monotonic()
         self._queues.insert(unroll)
         return await self.room(unroll.worker)

@@ -32,6 +32,7 @@ def ray_session(config: RunConfig) -> Iterator[None]:
     else:
         _start(config)
     try:
+        check_room(config)
         yield
     finally:
         ray.shutdown()
@@ -67,6 +68,21 @@ def _join(address: str) -> None:
         ) from error
 
 
+def check_room(config: RunConfig) -> None:
+    """Raise ClusterFailure when the cluster has too little for the run: Ray would wait for ever."""
+    resources = ray.cluster_resources()
+    cores, needed = int(resources.get("CPU", 0)), config.actors.count + 2
+    if cores < needed:
+        raise ClusterFailure(
+            f"{config.actors.count} workers, the learner and the evaluator need {needed} cores and "
+            f"the cluster has {cores}: use --actors.count {max(1, cores - 2)} or add nodes"
+        )
+    if config.learner.device == "cuda" and resources.get("GPU", 0) < 1:
+        raise ClusterFailure(
+            "learner.device is cuda and no node of the cluster has a GPU: use --learner.device cpu"
+        )
+
+
 def unroll_bytes(config: RunConfig) -> int:
     """Return the size of one worker's unroll, nearly all of it observations."""
     spec = build.tasks_of(config)[0].observation
@@ -76,7 +92,8 @@ def unroll_bytes(config: RunConfig) -> int:
 
 def object_store_bytes(config: RunConfig) -> int:
     """Return the object store's size: twice what queues and deliveries under way can pin."""
-    per_worker = config.actors.max_outstanding + 2 + config.queue.capacity_batches
-    wanted = int(2 * config.actors.count * per_worker * unroll_bytes(config))
+    under_way = config.actors.count * (config.actors.max_outstanding + 2)
+    queued = config.queue.capacity_batches * config.learner.batch_size / config.actors.lanes
+    wanted = int(2 * (under_way + queued) * unroll_bytes(config))
     ceiling = int(0.3 * psutil.virtual_memory().total)
     return min(max(_OBJECT_STORE_FLOOR, wanted), ceiling)

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 import ray
 
 from deploy import build
+from deploy.cluster.evaluations import Evaluations
+from deploy.cluster.faults import ANSWER_S, cause_of, first_line, last_line, why_ended
 from deploy.cluster.learner_host import Heartbeat, LearnerHost, Report
 from deploy.cluster.ray_session import ray_session
-from deploy.cluster.worker_host import EvaluatorHost, WorkerHost
+from deploy.cluster.worker_host import WorkerHost
 from deploy.recorder import Recorder
 from deploy.signals import StopRequest
 from deploy.sinks import sinks_of
@@ -29,8 +31,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 HEARTBEAT_S = 0.5
-ANSWER_S = 60.0
-"""The learner's event loop answers in milliseconds; a minute without an answer means it is lost."""
 START_S = 300.0
 CHECKPOINT_S = 120.0
 
@@ -58,8 +58,7 @@ class Supervisor:
         self._incarnation = 0
         self._workers: dict[int, _Worker] = {}
         self._restarts = 0
-        self._evaluator: Any = None
-        self._evaluation: tuple[Any, int, int] | None = None
+        self.evaluations = Evaluations(config, self._tasks, run, recorder)
         self._report: Any = None
         self._learner: Any = None
 
@@ -112,10 +111,12 @@ class Supervisor:
                 f"the learner did not answer within {deadline_s:.0f} s when asked {what}"
             ) from error
         except ray.exceptions.RayTaskError as error:
-            raise _cause(error) from error
+            raise cause_of(error) from error
         except ray.exceptions.RayActorError as error:
+            if getattr(error, "actor_init_failed", False):
+                raise ClusterFailure(f"the learner cannot be built: {last_line(error)}") from error
             raise ClusterFailure(
-                f"the learner died when asked {what} ({_first_line(error)}); "
+                f"the learner died when asked {what} ({first_line(error)}); "
                 f"the newest checkpoint is kept: repertory train --resume {self._run.path}"
             ) from error
 
@@ -138,14 +139,15 @@ class Supervisor:
         )
         for index, worker in list(self._workers.items()):
             if worker.running in ended:
-                self._replace(index, _why_ended(worker.running))
+                self._replace(index, why_ended(worker.running))
                 continue
             alive_s = time.monotonic() - worker.since
-            silent_s = min(beat.silent_s.get(index, alive_s), alive_s)
-            # Building emulators and importing torch comes before the first unroll.
-            allowed_s = self._config.actors.timeout_s + (
-                START_S if index not in beat.silent_s else 0.0
-            )
+            heard_s = beat.silent_s.get(index, alive_s)
+            silent_s = min(heard_s, alive_s)
+            # Importing torch and building emulators comes before the first unroll; what was heard
+            # before this worker began came from its predecessor.
+            starting_s = START_S if heard_s >= alive_s else 0.0
+            allowed_s = self._config.actors.timeout_s + starting_s
             if silent_s > allowed_s:
                 self._replace(index, f"silent for {silent_s:.0f} s")
         return beat
@@ -164,12 +166,16 @@ class Supervisor:
 
     # -- records ---------------------------------------------------------------------------------
 
-    def log(self, *, wait: bool = False) -> None:
-        """Write the report that was asked for, once it is there, and ask for the next one."""
+    def ask_report(self) -> None:
+        """Ask the learner for its metrics, unless they are awaited already."""
         if self._report is None:
             self._report = self._learner.report.remote()
-        timeout = ANSWER_S if wait else 0
-        ready, _ = ray.wait([self._report], timeout=timeout)
+
+    def take_report(self, wait_s: float) -> None:
+        """Write the report that was asked for, if it comes within `wait_s`."""
+        if self._report is None:
+            return
+        ready, _ = ray.wait([self._report], timeout=wait_s)
         if not ready:
             return
         report: Report = self._ask(self._report, ANSWER_S, "for its metrics")
@@ -187,35 +193,14 @@ class Supervisor:
         state["counters"]["incarnation"] = self._incarnation
         return self._recorder.save(state, last=last)
 
-    def begin_evaluation(self, beat: Heartbeat) -> None:
-        """Start an evaluation on its own actor, unless one is still under way."""
-        if self._evaluation is not None:
-            return
-        if self._evaluator is None:
-            host = ray.remote(EvaluatorHost).options(num_cpus=1, max_restarts=-1)
-            self._evaluator = host.remote(self._json)
+    def begin_evaluation(self, beat: Heartbeat) -> bool:
+        """Start an evaluation of the newest weights; False while another one is under way."""
+        if self.evaluations.under_way:
+            return False
         version, vector = self._ask(
             self._learner.acting_weights.remote(), ANSWER_S, "for its weights"
         )
-        reference = self._evaluator.evaluate.remote(version, vector, self._tasks, beat.env_steps)
-        self._evaluation = (reference, beat.env_steps, beat.updates)
-
-    def finish_evaluation(self, timeout_s: float) -> bool:
-        """Record the evaluation under way if it is done; True when none is left."""
-        if self._evaluation is None:
-            return True
-        reference, env_steps, updates = self._evaluation
-        ready, _ = ray.wait([reference], timeout=timeout_s)
-        if not ready:
-            return False
-        self._evaluation = None
-        try:
-            scores, films = ray.get(reference)
-            self._recorder.evaluation(env_steps, updates, scores, films)
-        except ray.exceptions.RayError as error:
-            # Training does not depend on it; the next evaluation starts the actor anew.
-            log.warning("the evaluation at %d steps failed: %s", env_steps, _first_line(error))
-            self._run.event("evaluation_failed", env_steps=env_steps, reason=_first_line(error))
+        self.evaluations.begin(version, vector, beat.env_steps, beat.updates)
         return True
 
     # -- end -------------------------------------------------------------------------------------
@@ -268,13 +253,13 @@ def _watch(
         beat = supervisor.heartbeat()
         now = recorder.wall_s
         if now - logged >= config.logging.every_s:
-            supervisor.log()
+            supervisor.ask_report()
             logged = now
+        supervisor.take_report(0.0)
         due = _evaluation_index(config, beat.env_steps)
-        if due > evaluated:
+        if due > evaluated and supervisor.begin_evaluation(beat):
             evaluated = due
-            supervisor.begin_evaluation(beat)
-        supervisor.finish_evaluation(0.0)
+        supervisor.evaluations.collect(0.0)
         by_updates = config.checkpoint.every_updates
         if (by_updates and beat.updates - saved_updates >= by_updates) or (
             not by_updates and now - saved >= config.checkpoint.every_s
@@ -285,14 +270,17 @@ def _watch(
 
 def _end(config: RunConfig, supervisor: Supervisor, stop: StopRequest) -> None:
     supervisor.stop()
-    supervisor.log(wait=True)
+    supervisor.take_report(ANSWER_S)
+    supervisor.ask_report()
+    supervisor.take_report(ANSWER_S)
     supervisor.save(last=True)
+    supervisor.heartbeat_of_learner()
     if not stop and config.evaluation.at_end:
-        while not stop and not supervisor.finish_evaluation(1.0):
-            pass
+        while not stop and supervisor.evaluations.under_way:
+            supervisor.evaluations.collect(1.0)
         supervisor.begin_evaluation(supervisor.heartbeat_of_learner())
-        while not stop and not supervisor.finish_evaluation(1.0):
-            pass
+        while not stop and supervisor.evaluations.under_way:
+            supervisor.evaluations.collect(1.0)
 
 
 def _evaluation_index(config: RunConfig, env_steps: int) -> int:
@@ -305,29 +293,3 @@ def _learner_on_gpu(config: RunConfig) -> bool:
         return False
     wanted = config.learner.device == "cuda"
     return wanted or ray.cluster_resources().get("GPU", 0) >= 1
-
-
-def _why_ended(reference: Any) -> str:
-    """Return why a worker's process died; raise what its code raised, for that would recur."""
-    try:
-        ray.get(reference)
-    except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, ray.exceptions.RayError | ClusterFailure):
-            # The learner did not answer it; whether the learner lives, the next heartbeat tells.
-            return _first_line(error.cause)
-        raise _cause(error) from error
-    except ray.exceptions.RayError as error:
-        return _first_line(error)
-    return "ended by itself"
-
-
-def _cause(error: Any) -> BaseException:
-    cause = error.cause
-    if isinstance(cause, RepertoryError):
-        return cause
-    return RuntimeError(f"{type(cause).__name__}: {cause}\n{error.traceback_str}")
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

@@ -12,23 +12,21 @@ import ray
 
 from actors.evaluator import TaskScore
 from deploy import build
+from deploy.cluster.faults import ANSWER_S
 from deploy.cluster.learner_host import Receipt
 from deploy.evaluation import Film, evaluate_weights, films_of
 from repertory.config import RunConfig
 from repertory.errors import ClusterFailure
 from repertory.types import Weights
 
-CALL_DEADLINE_S = 60.0
-"""A learner that leaves a call unanswered for so long counts as lost."""
-
 
 def answer(reference: Any, what: str) -> Any:
     """Return the result of a call to the learner, or raise ClusterFailure after the deadline."""
     try:
-        return ray.get(reference, timeout=CALL_DEADLINE_S)
+        return ray.get(reference, timeout=ANSWER_S)
     except ray.exceptions.GetTimeoutError as error:
         raise ClusterFailure(
-            f"the learner did not answer {what} within {CALL_DEADLINE_S:.0f} s"
+            f"the learner did not answer {what} within {ANSWER_S:.0f} s"
         ) from error
 
 
@@ -56,24 +54,15 @@ class WorkerHost:
     """Threaded Ray actor: `run` plays until told to stop, delivering straight to the learner."""
 
     def __init__(self, config_json: str, learner: Any, worker: int, incarnation: int) -> None:
-        import torch
-
-        torch.set_num_threads(1)
         self._config = RunConfig.model_validate_json(config_json)
         self._learner = learner
         self._worker = worker
+        self._incarnation = incarnation
         self._weights = LearnerWeights(learner)
-        self._rollout = build.rollout_worker(
-            self._config,
-            build.tasks_of(self._config),
-            self._weights,
-            worker=worker,
-            incarnation=incarnation,
-        )
         self._stopping = threading.Event()
 
     def process_id(self) -> int:
-        """Return the process id (and, by answering, show that construction is done)."""
+        """Return the process id."""
         return os.getpid()
 
     def run(self) -> None:
@@ -81,9 +70,17 @@ class WorkerHost:
         import torch
 
         torch.set_num_threads(1)
+        # Not in the constructor: what an environment raises there, Ray reports as a dead process.
+        rollout = build.rollout_worker(
+            self._config,
+            build.tasks_of(self._config),
+            self._weights,
+            worker=self._worker,
+            incarnation=self._incarnation,
+        )
         sent: deque[Any] = deque()
         while not self._stopping.is_set():
-            unroll = self._rollout.iterate()
+            unroll = rollout.iterate()
             sent.append(self._learner.insert.remote(unroll))
             del unroll
             while len(sent) >= self._config.actors.max_outstanding:
@@ -116,7 +113,7 @@ class EvaluatorHost:
     ) -> tuple[list[TaskScore], list[Film]]:
         """Evaluate the weights under the run's evaluation settings, and film what is asked for."""
         settings = self._config.evaluation
-        weights = Weights(version, ray.get(vector[0], timeout=CALL_DEADLINE_S))
+        weights = Weights(version, ray.get(vector[0], timeout=ANSWER_S))
         scores = evaluate_weights(
             self._config,
             weights,

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from repertory.config import (
     ActorConfig,
     AtariConfig,
@@ -19,6 +21,7 @@ from repertory.config import (
     RunConfig,
 )
 from repertory.run_directory import RunDirectory
+from repertory.types import Unroll
 
 COUNTING_TASKS = ("counting/0", "counting/1", "counting/2")
 
@@ -59,6 +62,50 @@ def atari_config(**changes: Any) -> RunConfig:
         "evaluation": EvaluationConfig(episodes=1, lanes=2, max_steps=20),
     }
     return RunConfig(**(settings | changes))
+
+
+def check_counting_column(batch: Unroll, column: int) -> list[tuple[int, int, int]]:
+    """Check one column of a batch of `counting_config`, and return its (task, episode, step)s.
+
+    Nothing of another lane, episode or step may stand in it, whatever way it came.
+    """
+    task, episode, step = batch.observation[0, column].astype(int).tolist()
+    assert task == batch.task[column]
+    seen = []
+    over = False
+    for t in range(batch.length):
+        if t:
+            # The step that resets begins the next episode; any other one counts on.
+            episode, step = (episode + 1, 0) if over else (episode, step + 1)
+        assert batch.observation[t, column].tolist() == [task, episode, step]
+        assert batch.age[t, column] == step
+        over = step == 7 + task
+        assert bool(batch.valid[t, column]) != over
+        assert batch.reward[t, column] == (0 if over else step)
+        assert batch.guide[t, column] == task
+        seen.append((task, episode, step))
+    return seen
+
+
+def assert_same(left: object, right: object, path: str = "") -> None:
+    """Compare two state trees to the bit."""
+    assert type(left) is type(right), path
+    match left:
+        case dict():
+            assert left.keys() == right.keys(), path
+            for key in left:
+                assert_same(left[key], right[key], f"{path}/{key}")
+        case list():
+            assert len(left) == len(right), path
+            for index, (a, b) in enumerate(zip(left, right, strict=True)):
+                assert_same(a, b, f"{path}/{index}")
+        case np.ndarray():
+            assert left.dtype == right.dtype, path
+            np.testing.assert_array_equal(left, right, err_msg=path)
+        case float():
+            assert left == right or (np.isnan(left) and np.isnan(right)), path
+        case _:
+            assert left == right, path
 
 
 def new_run(root: Path, config: RunConfig, name: str = "run") -> RunDirectory:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -11,15 +12,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from runs import counting_config, new_run, rows
+import runs
+from ray import cloudpickle
+from runs import assert_same, check_counting_column, counting_config, new_run, rows
 
 from deploy import cluster
-from deploy.cluster import supervisor
+from deploy.cluster import evaluations, supervisor
+from deploy.cluster.learner_host import LearnerHost
 from deploy.cluster.supervisor import Supervisor
+from deploy.cluster.worker_host import EvaluatorHost
 from repertory import checkpoint
-from repertory.config import ActorConfig, CountingConfig, RunConfig
+from repertory.config import ActorConfig, CountingConfig, EvaluationConfig, RunConfig
 from repertory.errors import ClusterFailure, EnvironmentFailure
 from repertory.run_directory import RunDirectory
+from repertory.types import Unroll
+
+# The hosts that tests derive here, and what they call, must reach processes that have no path to
+# the tests: they travel by value.
+for module in (sys.modules[__name__], runs):
+    cloudpickle.register_pickle_by_value(module)
 
 
 def cluster_config(**changes: Any) -> RunConfig:
@@ -51,9 +62,31 @@ def during(
     return seen
 
 
-def test_a_run_teaches_every_step_once_and_a_killed_worker_is_replaced(
+class CheckingLearnerHost(LearnerHost):
+    """A learner host that checks the content of every batch it learns from."""
+
+    def __init__(self, config_json: str) -> None:
+        super().__init__(config_json)
+        self._columns_checked = 0
+        learn, measure = self._learner.update, self._learner.metrics
+
+        def update(batch: Unroll, progress: float) -> None:
+            for column in range(batch.lanes):
+                check_counting_column(batch, column)
+                self._columns_checked += 1
+            learn(batch, progress)
+
+        def metrics() -> dict[str, float]:
+            return measure() | {"test/columns_checked": float(self._columns_checked)}
+
+        self._learner.update = update  # type: ignore[method-assign]
+        self._learner.metrics = metrics  # type: ignore[method-assign]
+
+
+def test_a_run_learns_from_whole_unmixed_rows_and_a_killed_worker_is_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(supervisor, "LearnerHost", CheckingLearnerHost)
     config = cluster_config(total_steps=30_000, environment=CountingConfig(step_seconds=2e-5))
     run = new_run(tmp_path, config)
     killed: list[int] = []
@@ -77,9 +110,12 @@ def test_a_run_teaches_every_step_once_and_a_killed_worker_is_replaced(
     taken = state["counters"]["updates"] * config.learner.batch_size
     dropped = sum(c["dropped_overflow"] + c["dropped_stale"] for c in counters.values())
     arrived = sum(c["rows"] for c in counters.values())
-    # What arrived was learned from, dropped and counted, or still queued; nothing was doubled.
-    queued = arrived - taken - dropped
-    assert 0 <= queued <= 200
+    # What arrived was learned from, dropped and counted, or is still queued or in the prefetcher's
+    # hands (one batch ready and one that waits to be put there).
+    waiting = arrived - taken - dropped
+    assert 0 <= waiting - last["replay/rows"] <= 2 * config.learner.batch_size
+    assert last["replay/refused"] == 0
+    assert last["test/columns_checked"] == taken
     evaluations = [row for row in rows(run) if "eval/greedy/task/counting/1/return" in row]
     assert len(evaluations) == 1
     assert no_ray_processes()
@@ -109,6 +145,15 @@ def test_a_killed_learner_ends_the_run_loudly_and_the_run_resumes_with_other_wor
     assert time.monotonic() - killed[0] < 60
     before, _, _ = checkpoint.load_latest(run.checkpoints)
     assert before["counters"]["updates"] >= 20
+    # Resumed with nothing left to do, it is what it was: weights, optimiser, counters.
+    spent = config.model_copy(update={"total_steps": before["counters"]["env_steps"]})
+    spent = spent.model_copy(update={"evaluation": EvaluationConfig(at_end=False)})
+    assert cluster.train(spent, RunDirectory.open(run.path), True) == 0
+    untouched, _, _ = checkpoint.load_latest(run.checkpoints)
+    for part in before["learner"].keys() - {"metrics"}:
+        assert_same(untouched["learner"][part], before["learner"][part], part)
+    assert_same(untouched["weights"], before["weights"], "weights")
+    assert untouched["counters"]["updates"] == before["counters"]["updates"]
     resumed = config.model_copy(
         update={
             "actors": ActorConfig(count=1, lanes=6, precision="fp32"),
@@ -122,8 +167,9 @@ def test_a_killed_learner_ends_the_run_loudly_and_the_run_resumes_with_other_wor
     assert after["counters"]["incarnation"] > before["counters"]["incarnation"]
 
 
-def test_sigterm_ends_with_a_checkpoint_within_seconds(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_with_a_checkpoint_within_seconds(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = cluster_config(total_steps=10**9)
     run = new_run(tmp_path, config)
@@ -132,10 +178,10 @@ def test_sigterm_ends_with_a_checkpoint_within_seconds(
     def terminate(_: Supervisor, beat: Any) -> None:
         if not sent and beat.updates > 5:
             sent.append(time.monotonic())
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), number)
 
     during(monkeypatch, terminate)
-    assert cluster.train(config, run, False) == 143
+    assert cluster.train(config, run, False) == 128 + number
     assert time.monotonic() - sent[0] < 20
     assert checkpoint.load_latest(run.checkpoints)[0]["counters"]["updates"] > 5
 
@@ -170,6 +216,24 @@ def test_a_worker_that_falls_silent_is_killed_and_replaced(
     assert cluster.train(config, run, False) == 143
     assert done.is_set()
     assert "silent for" in run.events.read_text()
+
+
+def test_a_hung_evaluation_is_given_up_and_the_run_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = EvaluationConfig(episodes=1, lanes=4, timeout_s=4.0)
+    config = cluster_config(evaluation=settings)
+    run = new_run(tmp_path, config)
+
+    class HungEvaluator(EvaluatorHost):
+        def evaluate(self, *arguments: Any) -> Any:
+            time.sleep(600)
+            return super().evaluate(*arguments)
+
+    monkeypatch.setattr(evaluations, "EvaluatorHost", HungEvaluator)
+    assert cluster.train(config, run, False) == 0
+    assert "evaluation_failed" in run.events.read_text()
+    assert "timeout_s" in run.events.read_text()
 
 
 def test_an_address_where_nothing_listens_fails_in_seconds(tmp_path: Path) -> None:

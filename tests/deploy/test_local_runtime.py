@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from runs import atari_config, counting_config, new_run, rows
+from runs import (
+    assert_same,
+    atari_config,
+    check_counting_column,
+    counting_config,
+    new_run,
+    rows,
+)
 
 from deploy import local
 from deploy.local import LocalRun
@@ -22,7 +31,7 @@ from repertory.types import Unroll
 def test_every_step_reaches_the_learner_once_and_unmixed(monkeypatch: pytest.MonkeyPatch) -> None:
     config = counting_config()
     run = LocalRun(config)
-    seen: dict[tuple[int, int, int, int], int] = {}
+    seen: dict[tuple[int, int, int], int] = {}
     batches: list[Unroll] = []
     learn = run.learner.update
 
@@ -37,18 +46,7 @@ def test_every_step_reaches_the_learner_once_and_unmixed(monkeypatch: pytest.Mon
     for batch in batches:
         assert batch.task.tolist() == [0, 0, 1, 1, 2, 2]
         for column in range(batch.lanes):
-            task, episode, step = batch.observation[0, column].astype(int)
-            assert task == batch.task[column]
-            over = False
-            for t in range(batch.length):
-                if t:
-                    # The step that resets begins the next episode; any other one counts on.
-                    episode, step = (episode + 1, 0) if over else (episode, step + 1)
-                assert batch.observation[t, column].tolist() == [task, episode, step]
-                over = step == 7 + task
-                assert bool(batch.valid[t, column]) != over
-                assert batch.reward[t, column] == (0 if over else step)
-                key = (int(task), int(batch.reward[0, column] * 0), int(episode), int(step))
+            for key in check_counting_column(batch, column):
                 seen[key] = seen.get(key, 0) + 1
     # Two lanes of two workers play each task: nothing arrives more often than it was played.
     assert max(seen.values()) <= 4
@@ -56,27 +54,6 @@ def test_every_step_reaches_the_learner_once_and_unmixed(monkeypatch: pytest.Mon
     assert played == 20 * 12
     left = run.queues.metrics()["replay/rows"]
     assert played == sum(batch.lanes for batch in batches) + left
-
-
-def assert_same(left: object, right: object, path: str = "") -> None:
-    """Compare two state trees to the bit."""
-    assert type(left) is type(right), path
-    match left:
-        case dict():
-            assert left.keys() == right.keys(), path
-            for key in left:
-                assert_same(left[key], right[key], f"{path}/{key}")
-        case list():
-            assert len(left) == len(right), path
-            for index, (a, b) in enumerate(zip(left, right, strict=True)):
-                assert_same(a, b, f"{path}/{index}")
-        case np.ndarray():
-            assert left.dtype == right.dtype, path
-            np.testing.assert_array_equal(left, right, err_msg=path)
-        case float():
-            assert left == right or (np.isnan(left) and np.isnan(right)), path
-        case _:
-            assert left == right, path
 
 
 def state_after(config: RunConfig, root: Path, name: str, updates: int) -> State:
@@ -133,13 +110,29 @@ def test_a_resume_with_other_workers_goes_on_from_the_same_counters(tmp_path: Pa
     from repertory.run_directory import RunDirectory
 
     run = RunDirectory.open(tmp_path / "run")
-    local.train(config, run, True, after_round=lambda r: r.loop.updates >= 12)
+    # Long enough that a resume which delivered nothing would be noticed, not waited for.
+    rounds: list[int] = []
+
+    def stop_at(updates: int) -> Callable[[LocalRun], bool]:
+        def reached(r: LocalRun) -> bool:
+            rounds.append(r.loop.updates)
+            assert len(rounds) < 200
+            return r.loop.updates >= updates
+
+        return reached
+
+    local.train(config, run, True, after_round=stop_at(12))
     after, _, _ = checkpoint.load_latest(run.checkpoints)
     assert after["counters"]["updates"] >= 12
     assert after["counters"]["env_steps"] > before["counters"]["env_steps"]
     assert after["counters"]["incarnation"] == 1
     env_steps = [row["env_steps"] for row in rows(run)]
     assert env_steps == sorted(env_steps)
+    # Once more, with the workers as they are now: theirs is a later incarnation than a new run's.
+    local.train(config, run, True, after_round=stop_at(20))
+    again, _, _ = checkpoint.load_latest(run.checkpoints)
+    assert again["counters"]["updates"] >= 20
+    assert again["queues"]["refused"] == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -152,9 +145,10 @@ def test_a_signal_ends_with_a_checkpoint_and_its_exit_code(number: int, tmp_path
             os.kill(os.getpid(), number)
         return False
 
+    before = signal.getsignal(number)
     assert local.train(config, run, False, after_round=send) == 128 + number
     assert checkpoint.load_latest(run.checkpoints)[0]["counters"]["updates"] >= 5
-    assert signal.getsignal(number) is not None
+    assert signal.getsignal(number) == before
 
 
 def test_checkpoints_come_at_their_interval_and_old_ones_go(tmp_path: Path) -> None:
@@ -186,3 +180,22 @@ def test_a_checkpoint_of_another_network_is_refused_with_both_named(tmp_path: Pa
 
     with pytest.raises(BadInput, match="checkpoint"):
         local.train(other, RunDirectory.open(tmp_path / "run"), True)
+
+
+def test_a_disk_that_is_full_at_an_evaluation_costs_the_file_and_not_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = counting_config()
+    run = new_run(tmp_path, config)
+    write = Path.write_text
+
+    def full(self: Path, *arguments: Any, **keywords: Any) -> int:
+        if self.parent == run.evaluations:
+            raise OSError(28, "No space left on device")
+        return write(self, *arguments, **keywords)
+
+    monkeypatch.setattr(Path, "write_text", full)
+    assert local.train(config, run, False) == 0
+    assert not list(run.evaluations.glob("*.json"))
+    assert "evaluation_not_written" in run.events.read_text()
+    assert any("eval/greedy/task/counting/1/return" in row for row in rows(run))

@@ -8,7 +8,9 @@ import time
 import numpy as np
 import pytest
 
+from learner.loop import Prefetcher
 from repertory.types import ActionSpec, ObservationSpec, TaskSpec, Unroll
+from replay.ledger import WINDOW, DeliveryLedger
 from replay.trajectory_queues import TrajectoryQueues
 
 STEPS = 3
@@ -188,13 +190,57 @@ def test_a_doubled_delivery_and_one_of_a_replaced_worker_are_refused() -> None:
     assert source.counters[0].rows == 2
 
 
+def test_deliveries_that_overtake_each_other_are_all_taken() -> None:
+    source = queues(1, 1)
+    for sequence in (1, 3, 2, 5, 4):
+        source.insert(unroll([0], sequence=sequence))
+    assert source.counters[0].rows == 5
+    source.insert(unroll([0], sequence=3))
+    assert source.metrics()["replay/refused"] == 1
+
+
+def test_the_ledger_forgets_what_is_far_behind_and_refuses_it() -> None:
+    ledger = DeliveryLedger()
+    assert all(ledger.accept(0, 0, sequence) for sequence in range(1, 3 * WINDOW))
+    assert not ledger.accept(0, 0, 1)
+    assert not ledger.accept(0, 0, 3 * WINDOW - 1)
+    assert ledger.accept(0, 0, 3 * WINDOW)
+    assert ledger.accept(1, 0, 1)
+    twin = DeliveryLedger()
+    twin.restore(ledger.state())
+    assert not twin.accept(0, 0, 3 * WINDOW)
+    assert twin.accept(0, 0, 3 * WINDOW + 1)
+
+
+def test_patience_outlasts_the_short_calls_of_a_prefetcher() -> None:
+    source = queues(2, 4, patience_s=0.2)
+    source.insert(unroll([0] * 6))
+    prefetcher = Prefetcher(source, poll_s=0.05)
+    try:
+        batch = prefetcher.next_batch(10.0)
+    finally:
+        prefetcher.stop()
+    assert batch is not None
+    assert batch.task.tolist() == [0, 0, 0, 0]
+
+
+def test_a_prefetcher_raises_what_its_source_raised() -> None:
+    class Broken:
+        def next_batch(self, timeout_s: float | None = None) -> Unroll | None:
+            raise ValueError(f"a source that fails after {timeout_s} s")
+
+    prefetcher = Prefetcher(Broken(), poll_s=0.01)
+    with pytest.raises(ValueError, match="a source that fails"):
+        prefetcher.next_batch(5.0)
+    prefetcher.stop()
+
+
 def test_there_is_room_until_every_task_has_its_target() -> None:
     source = queues(2, 2, target=2)
     source.insert(unroll([0, 0, 0]))
     assert source.has_room()
     source.insert(unroll([1, 1], sequence=2))
     assert not source.has_room()
-    assert not source.wait_for_room(0.01)
     assert source.next_batch(0.0) is not None
     assert source.has_room()
 
