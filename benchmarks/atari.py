@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from actors.stacking import RollingStack
+from benchmarks import atari_lanes
 from deploy import build
 from envs.registry import make_lanes
 from repertory.config import (
@@ -86,8 +87,9 @@ class EndToEnd:
     steps_per_cpu_s: float
     cores_busy: float
     lag: float
-    worker_pss_mb: float
-    worker_rss_mb: float
+    pss_mib: tuple[float, float]
+    """Of the largest worker at the window's start and end: shared pages count in their share."""
+    rss_mib: float
 
 
 def config_of(options: Options) -> RunConfig:
@@ -217,6 +219,8 @@ def end_to_end(config: RunConfig, seconds: float) -> EndToEnd:
             learner = supervisor.learner_actor()
             ray.get(learner.report.remote(), timeout=60)
             processes = _session_processes()
+            workers = [psutil.Process(pid) for pid in supervisor.worker_process_ids()]
+            before = [worker.memory_full_info() for worker in workers]
             cpu, wall = _cpu_seconds(processes), time.perf_counter()
             steps = supervisor.heartbeat().env_steps
             time.sleep(seconds)
@@ -224,9 +228,7 @@ def end_to_end(config: RunConfig, seconds: float) -> EndToEnd:
             wall = time.perf_counter() - wall
             cpu = _cpu_seconds(processes) - cpu
             report = ray.get(learner.report.remote(), timeout=60)
-            memory = [
-                psutil.Process(pid).memory_full_info() for pid in supervisor.worker_process_ids()
-            ]
+            after = [worker.memory_full_info() for worker in workers]
             supervisor.stop()
             recorder.close()
     return EndToEnd(
@@ -234,9 +236,14 @@ def end_to_end(config: RunConfig, seconds: float) -> EndToEnd:
         steps_per_cpu_s=steps / cpu,
         cores_busy=cpu / wall,
         lag=report.metrics.get("lag/mean", float("nan")),
-        worker_pss_mb=max(m.pss for m in memory) / 2**20,
-        worker_rss_mb=max(m.rss for m in memory) / 2**20,
+        pss_mib=(max(m.pss for m in before) / 2**20, max(m.pss for m in after) / 2**20),
+        rss_mib=max(m.rss for m in after) / 2**20,
     )
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0))
 
 
 def _session_processes() -> list[psutil.Process]:
@@ -258,7 +265,7 @@ def _cpu_seconds(processes: Sequence[psutil.Process]) -> float:
 
 def costs_on_every_core(config: RunConfig, windows: int) -> Costs:
     """Measure the parts in one process per core at once: cores share caches and memory."""
-    cores = os.cpu_count() or 1
+    cores = _cores()
     with ProcessPoolExecutor(cores, get_context("spawn")) as pool:
         found = list(pool.map(costs_alone, [config] * cores, [windows] * cores))
     return Costs(
@@ -282,7 +289,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Print the table."""
     options = tyro.cli(Options, args=argv, prog="repertory bench atari")
     alone, together, whole = measure(options)
-    cores = os.cpu_count() or 1
+    game = options.tasks[0].split("/")[1]
+    native = atari_lanes.measure(game, lanes=options.lanes)
+    cores = _cores()
     ideal, shared = (1e6 / costs.total for costs in (alone, together))
     table = Table(title=f"Atari, {options.torso}, {options.workers} workers x {options.lanes}")
     table.add_column("measured")
@@ -305,6 +314,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         ("end to end, agent steps/s", f"{whole.steps_per_s:,.0f}"),
         ("end to end, agent steps per CPU second", f"{whole.steps_per_cpu_s:,.0f}"),
         ("cores busy", f"{whole.cores_busy:.2f}"),
+        (f"lane against ale-py's native vector environment, {game}", f"{native.ratio:.2f}"),
         ("policy lag, mean versions", f"{whole.lag:.1f}"),
         (
             "largest worker, PSS / RSS in MB",
