@@ -40,7 +40,15 @@ WRONG = {
     ),
     "discount above one": (
         ["train", "quickstart", "--algorithm.discount", "1.5"],
-        "algorithm.discount: expected a number at least 0 and at most 1, got '1.5'.",
+        "algorithm.discount: expected a number above 0 and at most 1, got '1.5'.",
+    ),
+    "no future": (
+        ["train", "ppo", "--algorithm.discount", "0"],
+        "algorithm.discount: expected a number above 0 and at most 1, got '0'.",
+    ),
+    "no policy to evaluate": (
+        ["train", "quickstart", "--evaluation.policies="],
+        "evaluation.policies: need at least one, for instance greedy",
     ),
     "not a number": (
         ["train", "quickstart", "--network.width", "nan"],

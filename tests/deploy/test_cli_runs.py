@@ -9,7 +9,8 @@ import pytest
 from films import read
 
 import envs.atari.catalog
-from deploy.checks import packages, runs_directory, token
+from deploy.checks import machine, packages, runs_directory, token
+from learner.compilation import compiling_pays
 from repertory.config import RunConfig
 from repertory.recipes import RECIPES
 from repertory.run_directory import RunDirectory
@@ -160,7 +161,7 @@ def test_a_benchmark_is_run_with_the_rest_of_the_line_and_gives_the_exit_code(
     assert command("bench", "seven", "--lanes", "4").code == 7
     command("bench", "seven", "--help")
     assert given == [["--lanes", "4"], ["--help"]]
-    assert "seven: Returns seven." in command("bench", "--help").out
+    assert "seven: Returns seven" in command("bench", "--help").out
 
 
 def test_the_doctor_finds_this_machine_fit_and_sends_a_round_trip(command):
@@ -197,6 +198,13 @@ def test_versions_other_than_the_tested_ones_are_warned_of(tmp_path):
     assert findings["numpy"].status == "warning"
     assert findings["numpy"].detail.endswith("tested with 0.0.1")
     assert findings["torch"].status == "ok"
+
+
+def test_a_missing_compiler_is_no_fault_since_nothing_compiles_unasked(monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    (finding,) = (one for one in machine(Path("runs")) if one.what == "C++ compiler")
+    assert (finding.status, finding.detail) == ("ok", "none; only --learner.compile on needs one")
+    assert not compiling_pays("auto")
 
 
 def test_a_token_that_others_can_read_is_warned_of(tmp_path):
