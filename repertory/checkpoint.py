@@ -119,7 +119,8 @@ def load_latest(
 ) -> tuple[State, Path, list[str]]:
     """Return the newest good state, its path, and one warning for each checkpoint refused.
 
-    Raises BadInput when there is no checkpoint or none is good.
+    Raises BadInput when there is no checkpoint or none is good; all but the oldest, which the
+    error is about, have been warned of then.
     """
     candidates = list_checkpoints(directory)
     if not candidates:
@@ -130,12 +131,11 @@ def load_latest(
             state = load(path, only=only)
         except CheckpointRefused as error:
             refused.append(str(error))
-            log.warning("checkpoint refused, taking the one before it: %s", error)
+            if path != candidates[0]:
+                log.warning("%s; taking the one before it", error)
         else:
             return state, path, refused
-    raise BadInput(
-        f"none of the {len(candidates)} checkpoints in {directory} is good: " + "; ".join(refused)
-    )
+    raise BadInput(f"no checkpoint in {directory} is good ({len(refused)} tried): {refused[-1]}")
 
 
 def list_checkpoints(directory: Path) -> list[Path]:
@@ -174,8 +174,8 @@ def verify(path: Path) -> None:
         actual = _fingerprint(file)["sha256"]
         if actual != expected["sha256"]:
             raise CheckpointRefused(
-                f"checkpoint {path} is damaged: {name} has SHA-256 {actual}, expected "
-                f"{expected['sha256']}"
+                f"checkpoint {path} is damaged: {name} has SHA-256 {_shown(actual)}, expected "
+                f"{_shown(expected['sha256'])}"
             )
 
 
@@ -197,7 +197,8 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     actual, expected = _digest(manifest), manifest.get("sha256")
     if actual != expected:
         raise CheckpointRefused(
-            f"checkpoint {path} is damaged: {MANIFEST} has SHA-256 {actual}, expected {expected}"
+            f"checkpoint {path} is damaged: {MANIFEST} has SHA-256 {_shown(actual)}, expected "
+            f"{_shown(expected)}"
         )
     match manifest:
         case {"files": {**files}} if set(files) == _FILES:
@@ -280,6 +281,11 @@ def _fingerprint(file: Path) -> dict[str, Any]:
     with file.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     return {"bytes": file.stat().st_size, "sha256": digest}
+
+
+def _shown(digest: object) -> str:
+    """Return as much of a hash as tells it from another."""
+    return str(digest)[:12]
 
 
 def _digest(manifest: dict[str, Any]) -> str:

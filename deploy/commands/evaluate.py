@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from deploy.commands import Page, parse
+from deploy.terminal_warnings import warnings_shown
 from repertory.config import Settings
 from repertory.errors import BadInput
 
@@ -67,15 +68,16 @@ def run(tokens: Sequence[str]) -> int:
 
     from deploy.evaluation import evaluate
 
-    scores, path = evaluate(
-        config,
-        directory,
-        names,
-        episodes=chosen.episodes or config.evaluation.episodes,
-        policies=chosen.policy,
-        seed=config.evaluation.seed if chosen.seed is None else chosen.seed,
-        checkpoint_path=chosen.checkpoint,
-    )
+    with warnings_shown():
+        scores, path = evaluate(
+            config,
+            directory,
+            names,
+            episodes=chosen.episodes or config.evaluation.episodes,
+            policies=chosen.policy,
+            seed=config.evaluation.seed if chosen.seed is None else chosen.seed,
+            checkpoint_path=chosen.checkpoint,
+        )
     Console().print(score_table(scores, set(training_tasks(config))))
     print(f"written to {path}")
     return 0

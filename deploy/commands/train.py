@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from deploy.commands import Page
 from deploy.overrides import Texts, check_resume, options, resolve, scan
 from deploy.schema import settings_of
+from deploy.terminal_warnings import TerminalWarnings
 from repertory.config import RunConfig, Settings
 from repertory.errors import BadInput
 from repertory.recipes import RECIPES, get
-from repertory.redaction import without_secrets
 
 if TYPE_CHECKING:
     from deploy.preflight import Plan
@@ -23,15 +23,6 @@ if TYPE_CHECKING:
 USAGE = "repertory train RECIPE [options] | repertory train --resume RUN_DIR [options]"
 
 log = logging.getLogger(__name__)
-
-
-class _Warnings(logging.Handler):
-    """Warnings as lines on whatever stderr is at the moment (a live view puts its own there)."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if record.name != __name__:
-            text = without_secrets(" ".join(record.getMessage().split()))
-            print(f"repertory: warning: {text}", file=sys.stderr)
 
 
 class Options(Settings):
@@ -160,7 +151,10 @@ def _warn_of_other_versions(before: dict[str, Any], now: dict[str, Any]) -> None
 def _train(config: RunConfig, directory: RunDirectory, *, resume: bool) -> int:
     """Hand over to the runtime; its log goes to log.txt, and warnings to the terminal too."""
     root = logging.getLogger()
-    handlers = [directory.log_handler(), _Warnings(logging.WARNING)]
+    shown = TerminalWarnings()
+    # What ends the run is printed by the command line.
+    shown.addFilter(lambda record: record.name != __name__)
+    handlers = [directory.log_handler(), shown]
     level = root.level
     for handler in handlers:
         root.addHandler(handler)

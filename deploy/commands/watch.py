@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from deploy.commands import Page, parse
+from deploy.terminal_warnings import warnings_shown
 from repertory.config import Positive, Settings
 from repertory.errors import BadInput
 
@@ -65,7 +66,7 @@ def run(tokens: Sequence[str]) -> int:
 
     seed = config.evaluation.seed if chosen.seed is None else chosen.seed
     frames_per_step = getattr(config.environment, "frame_skip", 1)
-    with VideoWriter(path, fps=_CONSOLE_FPS / frames_per_step) as video:
+    with warnings_shown(), VideoWriter(path, fps=_CONSOLE_FPS / frames_per_step) as video:
         weights = None
         if chosen.policy != "random":
             weights, _ = weights_of(directory, chosen.checkpoint)

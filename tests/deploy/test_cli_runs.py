@@ -243,6 +243,32 @@ def test_a_damaged_checkpoint_is_warned_of_on_the_terminal_and_the_one_before_ta
     assert newest.name in log
 
 
+@pytest.mark.parametrize("name", ["evaluate", "watch"])
+def test_whoever_plays_from_checkpoints_is_warned_of_damaged_ones(command, trained, name):
+    command("train", "--resume", str(trained), "--total_steps", "800")
+    *_, newest = sorted((trained / "checkpoints").glob("step_*"))
+    (newest / "state.json").unlink()
+    outcome = command(name, str(trained))
+    warning, *rest = outcome.err.splitlines()
+    assert warning == (
+        f"repertory: warning: checkpoint {newest} is damaged: state.json is missing; "
+        "taking the one before it"
+    )
+    # There is no picture of a count.
+    assert len(rest) == (name == "watch")
+
+
+def test_a_run_without_a_good_checkpoint_ends_in_one_sentence(command, trained):
+    for path in (trained / "checkpoints").glob("step_*/state.json"):
+        path.unlink()
+    outcome = command("evaluate", str(trained))
+    assert outcome.code == 2
+    assert outcome.err.splitlines()[-1].endswith("is damaged: state.json is missing")
+    assert outcome.err.splitlines()[-1].startswith(
+        "repertory: no checkpoint in runs/first/checkpoints is good"
+    )
+
+
 def test_held_out_tasks_are_played_on_request_and_their_absence_is_said(command, trained):
     outcome = command("evaluate", str(trained), "--held-out")
     assert outcome.code == 2

@@ -8,6 +8,7 @@ import logging
 import os
 import pickle
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -201,7 +202,25 @@ def test_a_damaged_newest_is_refused_by_name_and_the_one_before_taken(
     assert_same(state, small_state(1))
     assert path.name == "step_000000001"
     assert warnings == [str(refused.value)]
-    assert name in caplog.text
+    (warning,) = caplog.messages
+    assert warning == f"{refused.value}; taking the one before it"
+    assert not re.search(r"[0-9a-f]{13}", warning.replace(str(tmp_path), ""))
+
+
+def test_when_none_is_good_every_reason_is_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for step in (1, 2, 3):
+        (checkpoint.save(tmp_path, small_state(step), step, keep=3) / "state.json").unlink()
+    with caplog.at_level(logging.WARNING), pytest.raises(BadInput) as failure:
+        checkpoint.load_latest(tmp_path)
+    told = [*caplog.messages, str(failure.value)]
+    assert [re.findall(r"step_\d+", text) for text in told] == [
+        ["step_000000003"],
+        ["step_000000002"],
+        ["step_000000001"],
+    ]
+    assert ["taking the one before it" in text for text in told] == [True, True, False]
 
 
 def test_any_flipped_byte_is_noticed(tmp_path: Path) -> None:
@@ -228,7 +247,7 @@ def test_none_good_is_bad_input_that_tells_why(tmp_path: Path) -> None:
         checkpoint.load_latest(tmp_path / "nowhere")
     path = checkpoint.save(tmp_path, small_state(1), 1, keep=1)
     (path / "state.json").unlink()
-    with pytest.raises(BadInput, match=r"none of the 1 checkpoints.*state\.json is missing"):
+    with pytest.raises(BadInput, match=r"is good \(1 tried\):.*state\.json is missing"):
         checkpoint.load_latest(tmp_path)
     with pytest.raises(CheckpointRefused, match="there is no checkpoint at"):
         checkpoint.load(tmp_path / "step_000000077")
