@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
+import tempfile
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -23,7 +25,13 @@ class VideoWriter:
         if path.suffix.lower() != ".mp4":
             raise BadInput(f"video file '{path}' must end in .mp4")
         if path.is_dir() or not path.parent.is_dir():
-            raise BadInput(f"cannot write the video {path}: its folder does not exist")
+            fault = "it is a folder" if path.is_dir() else "its folder does not exist"
+            raise BadInput(f"cannot write the video {path}: {fault}")
+        try:
+            with tempfile.TemporaryFile(dir=path.parent):
+                pass
+        except OSError as error:
+            raise BadInput(f"cannot write the video {path}: {error.strerror}") from error
         self.path = path
         self.frames = 0
         self._fps = fps
@@ -44,7 +52,7 @@ class VideoWriter:
         try:
             self._encoder.send(np.ascontiguousarray(even))
         except OSError as error:
-            raise RepertoryError(f"writing the video {self.path} failed: {error}") from error
+            raise self._failure() from error
         self.frames += 1
 
     def _open(self) -> Any:
@@ -60,12 +68,20 @@ class VideoWriter:
                 macro_block_size=2,
                 quality=None,
                 output_params=["-crf", "18", "-movflags", "+faststart"],
-                ffmpeg_log_level="error",
+                ffmpeg_log_level="quiet",
             )
             encoder.send(None)
         except (OSError, RuntimeError) as error:
-            raise RepertoryError(f"cannot start ffmpeg for {self.path}: {error}") from error
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise RepertoryError(f"cannot start ffmpeg for {self.path}: {reason}") from error
         return encoder
+
+    def _failure(self) -> RepertoryError:
+        free = shutil.disk_usage(self.path.parent).free
+        return RepertoryError(
+            f"ffmpeg gave up on the video {self.path} after {self.frames} pictures "
+            f"({free / 1e6:,.0f} MB are free there)"
+        )
 
     def __enter__(self) -> VideoWriter:
         return self
@@ -82,7 +98,7 @@ class VideoWriter:
                 if kind is None:
                     self._partial.replace(self.path)
         except OSError as failure:
-            raise RepertoryError(f"writing the video {self.path} failed: {failure}") from failure
+            raise self._failure() from failure
         finally:
             with contextlib.suppress(OSError):
                 self._partial.unlink()

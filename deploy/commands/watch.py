@@ -59,7 +59,10 @@ def run(tokens: Sequence[str]) -> int:
         raise BadInput(f"there is no checkpoint {chosen.checkpoint}")
     path = chosen.video or directory.videos / f"{task.replace('/', '-')}-{chosen.policy}.mp4"
     if chosen.video is None:
-        directory.videos.mkdir(exist_ok=True)
+        try:
+            directory.videos.mkdir(exist_ok=True)
+        except OSError as error:
+            raise BadInput(f"cannot make {directory.videos}: {error.strerror}") from error
 
     from deploy.evaluation import film, weights_of
     from deploy.video import VideoWriter

@@ -104,6 +104,12 @@ def test_filming_what_has_no_picture_is_refused_and_leaves_no_film(command, trai
     assert outcome.files == []
 
 
+def test_a_film_that_cannot_be_written_is_refused_before_anything_is_played(command, trained):
+    outcome = command("watch", str(trained), "--policy", "random", "--video", "/proc/film.mp4")
+    assert outcome.code == 2
+    assert outcome.sentence.startswith("cannot write the video /proc/film.mp4: ")
+
+
 def test_an_atari_episode_is_filmed_in_colour_at_screen_size_and_real_speed(command):
     run = RunDirectory.create(Path("runs"), "single-task", "pong")
     run.write_config(RunConfig(tasks=("atari/pong/m0d0",)), {})

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from films import read
 
 from deploy.video import VideoWriter
-from repertory.errors import BadInput
+from repertory.errors import BadInput, RepertoryError
 
 
 def pictures(count: int, height: int, width: int) -> list[np.ndarray]:
@@ -70,3 +72,27 @@ def test_a_name_or_place_that_cannot_be_is_refused_before_anything_is_played(tmp
         VideoWriter(tmp_path / "film.avi", 15.0)
     with pytest.raises(BadInput, match="its folder does not exist"):
         VideoWriter(tmp_path / "none" / "film.mp4", 15.0)
+    (tmp_path / "folder.mp4").mkdir()
+    with pytest.raises(BadInput, match="it is a folder"):
+        VideoWriter(tmp_path / "folder.mp4", 15.0)
+    with pytest.raises(BadInput, match=r"^cannot write the video /proc/film\.mp4: [\w ]+$"):
+        VideoWriter(Path("/proc/film.mp4"), 15.0)
+
+
+@pytest.mark.parametrize("command", ["exit 1", "cat > /dev/null; exit 1"])
+def test_an_encoder_that_fails_ends_in_one_short_sentence(tmp_path, monkeypatch, command):
+    broken = tmp_path / "ffmpeg"
+    broken.write_text(f"#!/bin/sh\n{command}\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(broken))
+
+    def film():
+        with VideoWriter(tmp_path / "film.mp4", 15.0) as video:
+            for picture in pictures(3, 400, 400):
+                video.add(picture)
+
+    with pytest.raises(RepertoryError, match="ffmpeg gave up on the video") as failure:
+        film()
+    assert len(str(failure.value).replace(str(tmp_path), "")) < 100
+    assert "\n" not in str(failure.value)
+    assert [file.name for file in tmp_path.iterdir()] == ["ffmpeg"]
