@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -26,14 +27,19 @@ log = logging.getLogger(__name__)
 
 
 class LatestWeights:
-    """`WeightSource` within one process."""
+    """`WeightSource` within one process; with a delay, of the version published so long before."""
 
-    def __init__(self) -> None:
-        self.latest: Weights | None = None
+    def __init__(self, delay: int = 0) -> None:
+        self.published: deque[Weights] = deque(maxlen=delay + 1)
+
+    @property
+    def latest(self) -> Weights | None:
+        """What actors may have."""
+        return self.published[0] if self.published else None
 
     def publish(self, weights: Weights) -> None:
         """Make `weights` the newest."""
-        self.latest = weights
+        self.published.append(weights)
 
     def newer_than(self, version: int) -> Weights | None:
         """Return the newest weights if they are newer than `version`."""
@@ -50,7 +56,7 @@ class LocalRun:
         self.tasks = build.tasks_of(config)
         self.queues = build.trajectory_queues(config, self.tasks)
         self.learner = build.learner(config, self.tasks)
-        self.weights = LatestWeights()
+        self.weights = LatestWeights(config.actors.version_delay)
         self.loop = LearnerLoop(
             self.learner,
             self._publish,
@@ -87,12 +93,9 @@ class LocalRun:
             "runtime": "local",
             "learner": self.learner.state(),
             "weights": {"version": weights.version, "vector": weights.vector},
-            "published": None
-            if self.weights.latest is None
-            else {
-                "version": self.weights.latest.version,
-                "vector": self.weights.latest.vector,
-            },
+            "published": [
+                {"version": w.version, "vector": w.vector} for w in self.weights.published
+            ],
             "queues": self.queues.state(contents=True),
             "workers": [worker.state() for worker in self.workers],
             "counters": {
@@ -107,8 +110,8 @@ class LocalRun:
         self.learner.restore(state["learner"])
         self.loop.updates = int(state["counters"]["updates"])
         self.queues.restore(state["queues"])
-        published = state.get("published") or state["weights"]
-        self._publish(Weights(int(published["version"]), published["vector"]))
+        for published in state.get("published", [state["weights"]]):
+            self._publish(Weights(int(published["version"]), published["vector"]))
         saved = state.get("workers", [])
         if len(saved) == len(self.workers) and _same_lanes(self.workers, saved):
             self.incarnation = int(state["counters"]["incarnation"])

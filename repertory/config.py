@@ -209,6 +209,8 @@ class ActorConfig(Settings):
     precision: Precision = "auto"
     max_outstanding: Annotated[int, Field(ge=1, le=8)] = 2
     """Unrolls a worker may have sent that are not yet acknowledged."""
+    version_delay: Annotated[int, Field(ge=0, le=1000)] = 0
+    """Act with weights so many versions older than the newest, to study policy lag."""
     timeout_s: PositiveFloat = 60.0
     """A worker that is not held back and delivers nothing for so long is killed and replaced."""
     max_restarts: NonNegative = 100

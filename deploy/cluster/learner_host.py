@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,7 +70,10 @@ class LearnerHost:
             publish_every=self._config.learner.publish_every,
             progress=lambda: self._queues.steps / self._config.total_steps,
         )
-        self._latest: tuple[int, list[Any]] = (-1, [])
+        # Workers get the oldest of these: the newest, unless a delay is asked for.
+        self._published: deque[tuple[int, list[Any]]] = deque(
+            maxlen=self._config.actors.version_delay + 1
+        )
         self._between_updates = threading.Lock()
         self._started = asyncio.Event()
         self._stopping = threading.Event()
@@ -119,7 +123,7 @@ class LearnerHost:
             prefetcher.stop()
 
     def _publish(self, weights: Weights) -> None:
-        self._latest = (weights.version, [ray.put(weights.vector)])
+        self._published.append((weights.version, [ray.put(weights.vector)]))
         self._queues.set_version(weights.version)
 
     async def stop(self) -> None:
@@ -152,11 +156,12 @@ class LearnerHost:
             self._waiting -= 1
             self._held[worker] -= 1
             self._heard[worker] = time.monotonic()
-        return Receipt(self._latest[0], room)
+        return Receipt(self._published[0][0], room)
 
     async def weights(self, newer_than: int) -> tuple[int, list[Any]] | None:
         """Return (version, [reference to the vector]) if there are newer weights."""
-        return self._latest if self._latest[0] > newer_than else None
+        await self._started.wait()
+        return self._published[0] if self._published[0][0] > newer_than else None
 
     # -- driver ----------------------------------------------------------------------------------
 
@@ -206,4 +211,4 @@ class LearnerHost:
 
     async def acting_weights(self) -> tuple[int, list[Any]]:
         """Return the newest published weights, for evaluation."""
-        return self._latest
+        return self._published[-1]

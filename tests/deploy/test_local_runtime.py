@@ -199,3 +199,18 @@ def test_a_disk_that_is_full_at_an_evaluation_costs_the_file_and_not_the_run(
     assert not list(run.evaluations.glob("*.json"))
     assert "evaluation_not_written" in run.events.read_text()
     assert any("eval/greedy/task/counting/1/return" in row for row in rows(run))
+
+
+@pytest.mark.parametrize("delay", [0, 1, 4])
+def test_a_version_delay_is_the_lag_that_is_measured(delay: int) -> None:
+    config = counting_config(
+        actors=ActorConfig(count=1, lanes=6, precision="fp32", version_delay=delay)
+    )
+    run = LocalRun(config)
+    for _ in range(10):
+        run.round()
+    run.queues.metrics()
+    for _ in range(5):
+        run.round()
+    measured = run.queues.metrics()
+    assert measured["lag/mean"] == measured["lag/max"] == delay
