@@ -174,9 +174,15 @@ def _expand(
 ) -> tuple[str, ...]:
     prefix = name.split("/")[0]
     if prefix not in PREFIXES:
+        hint = did_you_mean(prefix, PREFIXES)
+        if environment.suite == "atari":
+            from envs.atari import suites
+
+            meant = suites.meant_by(name, near=not hint)
+            hint = f" Did you mean '{meant}'?" if meant else hint
         raise BadInput(
-            f"unknown task '{name}': no suite is called '{prefix}'."
-            f"{did_you_mean(prefix, PREFIXES)} Suites: {', '.join(PREFIXES)}."
+            f"unknown task '{name}': no suite is called '{prefix}'.{hint} "
+            f"Suites: {', '.join(PREFIXES)}."
         )
     if prefix != environment.suite:
         raise BadInput(

@@ -57,16 +57,9 @@ class RunDirectory:
         little room; nothing is left behind then.
         """
         root = Path(root).expanduser()
-        _check_room(root, minimum_free_bytes, force=force)
-        if root.exists() and not root.is_dir():
-            raise BadInput(f"{root} is not a directory; runs go into one")
+        cls.check_new(root, name, force=force, minimum_free_bytes=minimum_free_bytes)
         for _ in range(16):
             chosen = name if name is not None else _fresh_name(recipe)
-            if not _NAME.fullmatch(chosen) or ".." in chosen:
-                raise BadInput(
-                    f"run name '{chosen}' is not allowed; use up to 128 letters, digits, dots, "
-                    "dashes and underscores, for instance breakout-first"
-                )
             path = root / chosen
             try:
                 root.mkdir(parents=True, exist_ok=True)
@@ -74,10 +67,7 @@ class RunDirectory:
             except FileExistsError:
                 if name is None and path.is_dir():
                     continue
-                raise BadInput(
-                    f"{path} exists and is never overwritten; continue it with --resume {path} or "
-                    "give another name"
-                ) from None
+                raise _taken(path) from None
             except OSError as error:
                 raise BadInput(
                     f"cannot create the run directory {path}: {error.strerror}; choose a place "
@@ -87,6 +77,37 @@ class RunDirectory:
             run._make_folders()
             return run
         raise BadInput(f"found no free run name in {root}; give one with a name of its own")
+
+    @classmethod
+    def check_new(
+        cls,
+        root: Path,
+        name: str | None = None,
+        *,
+        force: bool = False,
+        minimum_free_bytes: int = MINIMUM_FREE_BYTES,
+    ) -> None:
+        """Raise BadInput where `create` would, as far as can be known without making anything."""
+        root = Path(root).expanduser()
+        if name is not None and (not _NAME.fullmatch(name) or ".." in name):
+            raise BadInput(
+                f"run name '{name}' is not allowed; use up to 128 letters, digits, dots, "
+                "dashes and underscores, for instance breakout-first"
+            )
+        existing = _existing(root)
+        if not existing.is_dir():
+            raise BadInput(f"{existing} is not a directory; runs go into one")
+        if name is not None and (root / name).exists():
+            raise _taken(root / name)
+        try:
+            with tempfile.TemporaryFile(dir=existing):
+                pass
+        except OSError as error:
+            raise BadInput(
+                f"cannot create run directories in {root}: {error.strerror}; choose a place that "
+                "can be written with --runs-dir"
+            ) from error
+        _check_room(root, minimum_free_bytes, force=force)
 
     @classmethod
     def open(cls, path: Path) -> RunDirectory:
@@ -222,18 +243,34 @@ def _fresh_name(recipe: str) -> str:
     return f"{recipe}-{time}-{secrets.token_hex(2)}"
 
 
-def _check_room(path: Path, minimum_free_bytes: int, *, force: bool) -> None:
+def _taken(path: Path) -> BadInput:
+    return BadInput(
+        f"{path} exists and is never overwritten; continue it with --resume {path} or give "
+        "another name"
+    )
+
+
+def _existing(path: Path) -> Path:
+    """Return the nearest of a path's ancestors, itself included, that is there."""
     existing = path.absolute()
     try:
         while not existing.exists():
             existing = existing.parent
-        free = shutil.disk_usage(existing).free
+    except OSError as error:
+        raise BadInput(f"cannot use {path}: {error.strerror}") from error
+    return existing
+
+
+def _check_room(path: Path, minimum_free_bytes: int, *, force: bool) -> None:
+    try:
+        free = shutil.disk_usage(_existing(path)).free
     except OSError as error:
         raise BadInput(f"cannot use {path}: {error.strerror}") from error
     if free < minimum_free_bytes and not force:
         raise BadInput(
             f"the disk of {path} has {free / 1e9:.2f} GB free and a run wants "
-            f"{minimum_free_bytes / 1e9:.2f} GB; free some, choose another place, or force it"
+            f"{minimum_free_bytes / 1e9:.2f} GB; free some, choose another place, or start with "
+            "--force"
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 from collections.abc import Sequence
@@ -75,11 +76,12 @@ def _parse(tokens: Sequence[str]) -> tuple[Options, Texts, list[str]]:
 
 
 def _start(chosen: Options, config: RunConfig) -> int:
+    from repertory.run_directory import RunDirectory
+
+    RunDirectory.check_new(chosen.runs_dir, chosen.name or None, force=chosen.force)
     plan = _checked(config, dry_run=chosen.dry_run)
     if chosen.dry_run:
         return 0
-    from repertory.run_directory import RunDirectory
-
     directory = RunDirectory.create(
         chosen.runs_dir, config.recipe, chosen.name or None, force=chosen.force
     )
@@ -99,6 +101,11 @@ def _resume(chosen: Options, texts: Texts) -> int:
     before, protocol = directory.read_config()
     config = resolve(before, chosen.config, texts)
     check_resume(before, config)
+    done = _steps_done(directory)
+    if done >= config.total_steps:
+        raise BadInput(
+            f"nothing left to train: {done} of {config.total_steps} steps; raise --total_steps"
+        )
     plan = _checked(config, dry_run=chosen.dry_run)
     now = _protocol(config, plan)
     _warn_of_other_versions(protocol, now)
@@ -112,6 +119,16 @@ def _resume(chosen: Options, texts: Texts) -> int:
         return _train(config, directory, resume=True)
     finally:
         lock.release()
+
+
+def _steps_done(directory: RunDirectory) -> int:
+    """Return the agent steps of the newest good checkpoint; damage is told of when it is loaded."""
+    from repertory import checkpoint
+
+    for path in reversed(checkpoint.list_checkpoints(directory.checkpoints)):
+        with contextlib.suppress(checkpoint.CheckpointRefused):
+            return int(checkpoint.load(path, only=("counters",))["counters"]["env_steps"])
+    return 0
 
 
 def _checked(config: RunConfig, *, dry_run: bool) -> Plan:

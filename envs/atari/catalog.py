@@ -76,6 +76,8 @@ def check_game(game: str) -> None:
             f"Atari game '{game}' has no single-player mode, and its ROM would end the process; "
             "choose another game."
         )
+    if not re.fullmatch(r"[\w -]+", game):
+        raise BadInput(f"'atari/{game}' is not a task; tasks are written {GRAMMAR}.")
     if game not in games():
         raise BadInput(
             f"unknown Atari game '{game}'.{did_you_mean(game, games())} List: repertory tasks atari"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 
 from envs.atari import catalog
-from repertory.errors import BadInput, did_you_mean
+from repertory.errors import BadInput, did_you_mean, nearest
 
 HELD_OUT: dict[str, tuple[str, ...]] = {
     # 33 modes at two difficulties, 63 + 3 as in Farebrother et al. 2024 (which three is not
@@ -25,6 +26,7 @@ HELD_OUT: dict[str, tuple[str, ...]] = {
 """The default split: spread over the modes, never the default variant m0d0."""
 
 _PARTS = ("train", "held-out")
+_GYMNASIUM = re.compile(r"(?:ALE/)?([A-Z][A-Za-z]*?)(?:NoFrameskip|Deterministic)?(?:-ram)?-v\d")
 
 
 def default_held_out(game: str) -> tuple[str, ...]:
@@ -67,6 +69,22 @@ def expand(name: str, held_out: Collection[str] | None = None) -> tuple[str, ...
                 f"'{name}' is neither a task nor a suite; write {catalog.GRAMMAR}, "
                 "or atari/<game>, atari/<game>/train, atari/<game>/held-out."
             )
+
+
+def meant_by(name: str, *, near: bool) -> str:
+    """Return the task or suite that a name without `atari/` is likely to mean, or an empty string.
+
+    Gymnasium's names (ALE/Pong-v5, PongNoFrameskip-v4) mean the default variant. `near` takes
+    misspelt games too.
+    """
+    if found := _GYMNASIUM.fullmatch(name):
+        game, *variant = re.sub(r"(?<!^)(?=[A-Z])", "_", found[1]).lower(), "m0d0"
+    else:
+        game, *variant = name.split("/")
+        game = game.lower().replace("-", "_")
+    if game not in catalog.games():
+        game = next(iter(nearest(game, catalog.games(), count=1)), "") if near else ""
+    return "/".join(["atari", game, *variant]) if game else ""
 
 
 def suites() -> tuple[str, ...]:

@@ -109,6 +109,33 @@ WRONG = {
         ["train", "quickstart", "--tasks", "atari/breakout/m0d7"],
         "breakout has no difficulty 7; available: 0, 1.",
     ),
+    "a game without its suite": (
+        ["train", "quickstart", "--tasks", "breakout"],
+        "unknown task 'breakout': no suite is called 'breakout'. Did you mean 'atari/breakout'?",
+    ),
+    "a misspelt game without its suite": (
+        ["train", "quickstart", "--tasks", "breakuot/m4d0"],
+        "unknown task 'breakuot/m4d0': no suite is called 'breakuot'. "
+        "Did you mean 'atari/breakout/m4d0'?",
+    ),
+    "a misspelt suite": (
+        ["train", "quickstart", "--tasks", "atrai/breakout"],
+        "unknown task 'atrai/breakout': no suite is called 'atrai'. Did you mean 'atari'?",
+    ),
+    "Gymnasium's name of a game": (
+        ["train", "quickstart", "--tasks", "ALE/Pong-v5"],
+        "unknown task 'ALE/Pong-v5': no suite is called 'ALE'. Did you mean 'atari/pong/m0d0'?",
+    ),
+    "Gymnasium's older name of a game": (
+        ["train", "quickstart", "--tasks", "SpaceInvadersNoFrameskip-v4"],
+        "unknown task 'SpaceInvadersNoFrameskip-v4': no suite is called "
+        "'SpaceInvadersNoFrameskip-v4'. Did you mean 'atari/space_invaders/m0d0'?",
+    ),
+    "a mode written otherwise": (
+        ["train", "quickstart", "--tasks", "atari/breakout@mode=4"],
+        "'atari/breakout@mode=4' is not a task; tasks are written "
+        "atari/<game>/m<mode>d<difficulty>",
+    ),
     "malformed variant": (
         ["train", "quickstart", "--tasks", "atari/breakout/mode4"],
         "'atari/breakout/mode4' is not a task; tasks are written atari/<game>/m<mode>d<difficulty>",
@@ -163,6 +190,18 @@ WRONG = {
     "a run name with a path": (
         ["train", "debug-counting", "--name", "../up"],
         "run name '../up' is not allowed",
+    ),
+    "a run name with a path, dry": (
+        ["train", "debug-counting", "--dry-run", "--name", "../up"],
+        "run name '../up' is not allowed",
+    ),
+    "a place for runs that cannot be, dry": (
+        ["train", "debug-counting", "--dry-run", "--runs-dir", "/proc/runs"],
+        "cannot create run directories in /proc/runs: ",
+    ),
+    "a file as a place for runs, dry": (
+        ["train", "debug-counting", "--dry-run", "--runs-dir", "/dev/null/runs"],
+        "/dev/null is not a directory; runs go into one",
     ),
     "resume and a recipe": (
         ["train", "quickstart", "--resume", "somewhere"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,20 @@ def test_a_resumed_run_goes_on_with_what_may_change(command, trained):
     rows = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
     assert max(row["env_steps"] for row in rows) >= 800
     assert "done: repertory evaluate runs/first" in outcome.out
+
+
+@pytest.mark.parametrize("budget", [[], ["--total_steps", "200"]])
+def test_a_run_at_its_budget_has_nothing_left_to_train(command, trained, budget):
+    before = {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()}
+    outcome = command("train", "--resume", str(trained), *budget)
+    assert outcome.code == 2
+    wanted = int((budget or ["400"])[-1])
+    found = re.fullmatch(
+        rf"nothing left to train: (\d+) of {wanted} steps; raise --total_steps", outcome.sentence
+    )
+    assert found
+    assert int(found[1]) >= 400
+    assert {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()} == before
 
 
 def test_a_checkpoint_of_another_network_is_refused_by_name(command, trained):

@@ -52,7 +52,8 @@ def test_names_and_suites_become_tasks_in_their_order() -> None:
         ),
         (
             ["ALE/Pong-v5"],
-            "unknown task 'ALE/Pong-v5': no suite is called 'ALE'. Suites: atari, counting.",
+            "unknown task 'ALE/Pong-v5': no suite is called 'ALE'. "
+            "Did you mean 'atari/pong/m0d0'? Suites: atari, counting.",
         ),
         (
             ["counting/0"],
