@@ -7,6 +7,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from rich.console import Console
+
 from deploy import build
 from deploy.evaluation import evaluate_weights, films_of
 from deploy.recorder import Recorder
@@ -139,14 +141,15 @@ def train(
     resume: bool,
     *,
     after_round: Callable[[LocalRun], bool] = lambda _: False,
+    console: Console | None = None,
 ) -> int:
     """Train in this process and return the exit code.
 
     `after_round` may end the run early by returning True (tests use it); the run then ends as on
-    Ctrl-C, with a checkpoint.
+    Ctrl-C, with a checkpoint. `console` is where the progress goes, standard output by default.
     """
     local = LocalRun(config)
-    sink = sinks_of(config, local.tasks, run)
+    sink = sinks_of(config, local.tasks, run, console)
     recorder = Recorder(config, local.tasks, run, sink)
     if resume:
         state, path, _ = checkpoint.load_latest(run.checkpoints)
