@@ -105,6 +105,11 @@ _QUICK_TASKS = (
     "atari/breakout/m20d0",
 )
 
+# Random play beside the learned policies shows what was learned.
+_QUICK_EVALUATION = EvaluationConfig(
+    episodes=5, policies=("greedy", "sampled", "random"), max_steps=4_500
+)
+
 _QUICKSTART = RunConfig(
     recipe="quickstart",
     # Modes 16 and 20 let the ball through the bricks: points are dense, so they rise first.
@@ -116,9 +121,7 @@ _QUICKSTART = RunConfig(
     optimiser=_EARLY_OPTIMISER,
     learner=_EARLY_BATCH,
     actors=_EARLY_ACTORS,
-    evaluation=EvaluationConfig(
-        episodes=5, policies=("greedy", "sampled", "random"), max_steps=4_500
-    ),
+    evaluation=_QUICK_EVALUATION,
     checkpoint=CheckpointConfig(every_s=60.0),
     logging=LoggingConfig(every_s=5.0),
 )
@@ -193,7 +196,7 @@ _PPO = RunConfig(
     ),
     learner=LearnerConfig(batch_size=32, unroll_length=32),
     actors=ActorConfig(count=2, lanes=16),
-    evaluation=EvaluationConfig(every_steps=0, episodes=5, at_end=True),
+    evaluation=_QUICK_EVALUATION,
     checkpoint=CheckpointConfig(every_s=60.0),
 )
 

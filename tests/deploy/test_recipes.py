@@ -42,6 +42,13 @@ def test_pre_training_has_the_published_variants_and_budget(name):
     assert plan.tasks[0].action.size == 18
 
 
+def test_ppo_is_compared_with_quickstart_on_the_same_tasks_episodes_and_policies():
+    ppo, quickstart = get("ppo").config, get("quickstart").config
+    for part in ("tasks", "environment", "network", "total_steps", "evaluation"):
+        assert getattr(ppo, part) == getattr(quickstart, part)
+    assert "random" in ppo.evaluation.policies
+
+
 SHORT = ("quickstart", "breakout-check")
 
 
