@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -28,7 +29,32 @@ def test_every_package_of_the_house_is_under_contract():
         for contract in options["contracts_options"]
         for name in contract["source_modules"]
     }
-    assert under_contract == set(guard.NAMES) - {"deploy"}
+    assert under_contract == set(guard.NAMES)
+
+
+def contract_against(package: str) -> dict[str, list[str]]:
+    options = api.read_configuration(str(ROOT / "pyproject.toml"))
+    (found,) = (c for c in options["contracts_options"] if c["forbidden_modules"] == [package])
+    return found
+
+
+def test_every_part_of_the_vocabulary_but_the_networks_is_kept_free_of_torch():
+    parts = {path.stem for path in (ROOT / "repertory").iterdir() if path.name[0] not in "_."}
+    free = {name.removeprefix("repertory.") for name in contract_against("torch")["source_modules"]}
+    assert free == parts - {"networks"}
+
+
+def test_only_the_metrics_may_import_wandb():
+    contract = contract_against("wandb")
+    assert tuple(contract["source_modules"]) == guard.NAMES
+    assert contract["ignore_imports"] == ["repertory.metrics.** -> wandb"]
+
+
+def test_every_requirement_is_pinned_to_the_tested_version():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = {re.split(r"[<>=]", text)[0].lower() for text in project["dependencies"]}
+    pins = re.findall(r"^([\w.-]+)==", (ROOT / "constraints.txt").read_text(), re.M)
+    assert wanted <= {name.lower() for name in pins}
 
 
 @pytest.mark.parametrize("name", guard.NAMES)
