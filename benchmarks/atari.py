@@ -316,10 +316,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         ("cores busy", f"{whole.cores_busy:.2f}"),
         (f"lane against ale-py's native vector environment, {game}", f"{native.ratio:.2f}"),
         ("policy lag, mean versions", f"{whole.lag:.1f}"),
-        (
-            "largest worker, PSS / RSS in MB",
-            f"{whole.worker_pss_mb:.0f} / {whole.worker_rss_mb:.0f}",
-        ),
+        ("largest worker, PSS in MiB, at first", f"{whole.pss_mib[0]:.0f}"),
+        ("largest worker, PSS in MiB, at last", f"{whole.pss_mib[1]:.0f}"),
+        ("largest worker, RSS in MiB, at last", f"{whole.rss_mib:.0f}"),
     ):
         table.add_row(name, value, "")
     Console().print(table)
