@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import time
 from collections import deque
@@ -102,6 +103,8 @@ class LearnerHost:
         import torch
 
         torch.set_num_threads(self._config.learner.threads)
+        gc.collect()
+        gc.freeze()
         prefetcher = Prefetcher(self._queues)
         try:
             while not self._stopping.is_set() and self._queues.steps < self._config.total_steps:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 from collections import deque
@@ -78,6 +79,9 @@ class WorkerHost:
             worker=self._worker,
             incarnation=self._incarnation,
         )
+        # What is there now stays: without it in the way, collections cost nothing beside a step.
+        gc.collect()
+        gc.freeze()
         sent: deque[Any] = deque()
         while not self._stopping.is_set():
             unroll = rollout.iterate()
