@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import runs
+import small_runs
 from ray import cloudpickle
-from runs import assert_same, check_counting_column, counting_config, new_run, rows
+from small_runs import assert_same, check_counting_column, counting_config, new_run, rows
 
 from deploy import cluster
 from deploy.cluster import evaluations, supervisor
@@ -29,7 +29,7 @@ from repertory.types import Unroll
 
 # The hosts that tests derive here, and what they call, must reach processes that have no path to
 # the tests: they travel by value.
-for module in (sys.modules[__name__], runs):
+for module in (sys.modules[__name__], small_runs):
     cloudpickle.register_pickle_by_value(module)
 
 

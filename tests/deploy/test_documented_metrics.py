@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from runs import COUNTING_TASKS, atari_config, counting_config, new_run, rows
+from small_runs import COUNTING_TASKS, atari_config, counting_config, new_run, rows
 
 from deploy import local
 from envs.registry import training_tasks

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from runs import (
+from small_runs import (
     assert_same,
     atari_config,
     check_counting_column,
