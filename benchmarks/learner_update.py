@@ -26,6 +26,7 @@ from repertory.types import ActionSpec, ObservationSpec, TaskSpec, Unroll
 
 Torso = Literal["shallow", "nature", "impala"]
 Format = Literal["fp32", "bf16"]
+Layout = Literal["channels_last", "contiguous"]
 Compile = Literal["off", "on"]
 STEPS, COLUMNS, TASKS = 20, 32, 4
 
@@ -36,6 +37,7 @@ class Options:
 
     torso: tuple[Torso, ...] = ("shallow", "nature", "impala")
     precision: tuple[Format, ...] = ("fp32", "bf16")
+    memory_format: tuple[Layout, ...] = ("channels_last",)
     compile: tuple[Compile, ...] = ("off", "on")
     rounds: int = 10
     """Updates of each that are timed."""
@@ -47,6 +49,7 @@ class Measurement:
 
     torso: str
     precision: str
+    memory_format: str
     compile: str
     least: float
     median: float
@@ -88,11 +91,15 @@ def synthetic_batch(seed: int = 0) -> tuple[list[TaskSpec], Unroll]:
 class Variant:
     """One learner to be timed."""
 
-    def __init__(self, torso: Torso, precision: Format, compile: Compile) -> None:
-        self.names = (torso, precision, compile)
+    def __init__(
+        self, torso: Torso, precision: Format, memory_format: Layout, compile: Compile
+    ) -> None:
+        self.names = (torso, precision, memory_format, compile)
         tasks, self._batch = synthetic_batch()
         network = NetworkConfig(torso=torso, hidden=512 if torso == "nature" else 256)
-        learner = LearnerConfig(device="cpu", precision=precision, compile=compile)
+        learner = LearnerConfig(
+            device="cpu", precision=precision, memory_format=memory_format, compile=compile
+        )
         config = RunConfig(network=network, learner=learner)
         self._learner = VTraceLearner(build_network(tasks, network, 1), config, tasks)
         self._rounds: list[float] = []
@@ -121,7 +128,7 @@ def measure(
     """Time one variant on one thread; without a precision, the one that this machine prefers."""
     torch.set_num_threads(1)
     preferred: Format = "bf16" if has_fast_bf16(torch.device("cpu")) else "fp32"
-    variant = Variant(torso, precision or preferred, compile)
+    variant = Variant(torso, precision or preferred, "channels_last", compile)
     for _ in range(rounds):
         variant.round()
     return variant.result()
@@ -131,18 +138,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Print the table."""
     given = tyro.cli(Options, args=argv, prog="repertory bench learner_update")
     torch.set_num_threads(1)
-    print("torso    format  compiled  least us/step  median us/step  first update s", flush=True)
+    print(
+        "torso    format  layout         compiled  least us/step  median us/step  first update s",
+        flush=True,
+    )
     for torso in given.torso:
         variants = [
-            Variant(torso, precision, compile)
-            for precision, compile in itertools.product(given.precision, given.compile)
+            Variant(torso, *formats)
+            for formats in itertools.product(given.precision, given.memory_format, given.compile)
         ]
         for _ in range(given.rounds):
             for variant in variants:
                 variant.round()
         for one in (variant.result() for variant in variants):
             print(
-                f"{one.torso:8} {one.precision:7} {one.compile:9} {one.least:13.0f} "
+                f"{one.torso:8} {one.precision:7} {one.memory_format:14} {one.compile:9} "
+                f"{one.least:13.0f} "
                 f"{one.median:15.0f} {one.first_s:15.1f}",
                 flush=True,
             )

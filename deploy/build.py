@@ -95,7 +95,9 @@ def network_policy(
     from actors.policy import NetworkPolicy
     from repertory.networks.acting import for_acting
 
-    acting = for_acting(network(config, tasks), config.actors.precision)
+    acting = for_acting(
+        network(config, tasks), config.actors.precision, config.actors.memory_format
+    )
     return NetworkPolicy(acting, generator, greedy=greedy)
 
 

@@ -29,7 +29,7 @@ from repertory.errors import BadInput, NumericalFailure
 from repertory.networks.actor_critic import ActorCritic
 from repertory.networks.flat import to_vector
 from repertory.networks.kept_memory import keep_freed_memory
-from repertory.networks.layers import use_channels_last
+from repertory.networks.layers import use_channels_last, wants_channels_last
 from repertory.networks.precision import number_format
 from repertory.networks.stacking import FrameStacker
 from repertory.types import TaskSpec, Unroll, Weights
@@ -72,7 +72,9 @@ class ActorCriticUpdate:
         if self.device.type == "cpu":
             keep_freed_memory()
         self.network = network.to(self.device)
-        use_channels_last(self.network)
+        self.network.channels_last = wants_channels_last(config.learner.memory_format)
+        if self.network.channels_last:
+            use_channels_last(self.network)
         wanted = number_format(config.learner.precision, self.device)
         self.network.number_format = torch.float32 if network.reads_vectors else wanted
         self._rebuild = (

@@ -17,6 +17,7 @@ PositiveFloat = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 NonNegativeFloat = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 Discount = Annotated[float, Field(gt=0.0, le=1.0)]
 Precision = Literal["auto", "fp32", "bf16"]
+MemoryFormat = Literal["auto", "channels_last", "contiguous"]
 
 
 class Settings(BaseModel):
@@ -185,6 +186,8 @@ class LearnerConfig(Settings):
     """bf16: convolutions and matrix products in bfloat16; losses and log-probabilities are always
     float32.
     """
+    memory_format: MemoryFormat = "auto"
+    """Layout of images in convolutions; `auto` is channels_last, the faster one where measured."""
     compile: Literal["auto", "on", "off"] = "auto"
     """Compile the update (needs a C++ compiler). `auto` does not: on CPUs it was measured to gain
     nothing, and on CUDA it was not measured.
@@ -207,6 +210,7 @@ class ActorConfig(Settings):
     groups: Annotated[int, Field(ge=1, le=2)] = 1
     """2: the policy runs on one half of the lanes while the other half steps."""
     precision: Precision = "auto"
+    memory_format: MemoryFormat = "auto"
     max_outstanding: Annotated[int, Field(ge=1, le=8)] = 2
     """Unrolls a worker may have sent that are not yet acknowledged."""
     version_delay: Annotated[int, Field(ge=0, le=1000)] = 0

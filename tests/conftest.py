@@ -18,9 +18,19 @@ os.environ.update(
 os.environ.pop("WANDB_API_KEY", None)
 os.environ.pop("RAY_ADDRESS", None)
 
+import pytest
 from jaxtyping import install_import_hook
 
 # Annotations cost nothing in production; here every call of ours is held to its array shapes.
 install_import_hook(
     ["repertory", "envs", "actors", "replay", "learner", "deploy"], "beartype.beartype"
 )
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what needs a GPU where there is none."""
+    if item.get_closest_marker("gpu") is not None:
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("needs a CUDA device")

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from jaxtyping import Float32, Int64
 
-from repertory.config import Precision
+from repertory.config import MemoryFormat, Precision
 from repertory.networks.actor_critic import ActorCritic
 from repertory.networks.kept_memory import keep_freed_memory
-from repertory.networks.layers import use_channels_last
+from repertory.networks.layers import use_channels_last, wants_channels_last
 from repertory.networks.precision import number_format
 
 
@@ -34,8 +34,10 @@ def select_actions(
     return action, (chosen - log_sum).astype(np.float32)
 
 
-def for_acting(network: ActorCritic, precision: Precision = "auto") -> ActorCritic:
-    """Return a copy fit for inference on the CPU: no gradients, channels-last, the format asked.
+def for_acting(
+    network: ActorCritic, precision: Precision = "auto", memory_format: MemoryFormat = "auto"
+) -> ActorCritic:
+    """Return a copy fit for inference on the CPU: no gradients, in the formats asked for.
 
     With bfloat16 everything before the heads is held in it; heads and PopArt statistics stay
     float32.
@@ -47,5 +49,7 @@ def for_acting(network: ActorCritic, precision: Precision = "auto") -> ActorCrit
     for part in (acting.torso, acting.conditioning, acting.memory):
         if part is not None:
             part.to(acting.number_format)
-    use_channels_last(acting)
+    acting.channels_last = wants_channels_last(memory_format)
+    if acting.channels_last:
+        use_channels_last(acting)
     return acting

@@ -51,6 +51,7 @@ class ActorCritic(nn.Module):
         self.recurrent_size = 2 * config.lstm
         """R."""
         self.number_format = torch.float32
+        self.channels_last = True
         """What the torso computes in; heads, gates and losses are float32 whatever it says."""
 
     @property
@@ -65,7 +66,8 @@ class ActorCritic(nn.Module):
             return vectors
         # [N, Y, X, K] memory seen as [N, K, Y, X] is torch's channels_last: nothing is moved.
         images = stacked.unsqueeze(-1) if stacked.dim() == 3 else stacked
-        features: Tensor = self.torso(images.to(self.number_format).permute(0, 3, 1, 2))
+        images = images.to(self.number_format).permute(0, 3, 1, 2)
+        features: Tensor = self.torso(images if self.channels_last else images.contiguous())
         return features
 
     def act(

@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from repertory.config import MemoryFormat
+
 
 def _initialise(weight: Tensor, fan_in: int, scale: float, generator: torch.Generator) -> None:
     """Fill with a normal of deviation scale / sqrt(fan_in), cut at two deviations.
@@ -107,6 +109,11 @@ def initialise(module: nn.Module, generator: torch.Generator) -> None:
     for part in module.modules():
         if isinstance(part, Convolution | Dense):
             part.initialise(generator)
+
+
+def wants_channels_last(setting: MemoryFormat) -> bool:
+    """Return whether images lie in memory channel by channel within each pixel."""
+    return setting != "contiguous"
 
 
 def use_channels_last(module: nn.Module) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import pytest
 import torch
@@ -62,3 +64,25 @@ def test_a_vector_of_another_size_is_refused_with_both_sizes() -> None:
     size = to_vector(network).size
     with pytest.raises(ValueError, match=f"{size + 1:,} weights.*{size:,}"):
         load_vector(network, np.zeros(size + 1, np.float32))
+
+
+@pytest.mark.parametrize("torso", ["shallow", "impala"])
+def test_the_memory_layout_changes_where_numbers_lie_and_not_what_they_are(
+    torso: Literal["shallow", "impala"],
+) -> None:
+    config = NetworkConfig(torso=torso, hidden=16, width=0.5)
+    network = build_network(image_tasks(1, side=44), config, 1)
+    stacked = torch.randint(0, 256, (5, 44, 44, 4), dtype=torch.uint8)
+    task, recurrent = torch.zeros(5, dtype=torch.int32), torch.zeros(5, 0)
+    started = torch.zeros(5, dtype=torch.bool)
+    seen: list[bool] = []
+    logits = []
+    for layout in ("channels_last", "contiguous"):
+        acting = for_acting(network, "fp32", layout)
+        acting.torso.register_forward_pre_hook(
+            lambda _, given: seen.append(given[0].is_contiguous())
+        )
+        with torch.inference_mode():
+            logits.append(acting.act(stacked, task, recurrent, started)[0])
+    assert seen == [False, True]
+    torch.testing.assert_close(logits[0], logits[1], rtol=1e-4, atol=1e-6)
