@@ -322,6 +322,13 @@ class RunConfig(Settings):
     def _consistent(self) -> RunConfig:
         if not self.tasks:
             raise ValueError("tasks: need at least one task")
+        behind = self.actors.version_delay + self.learner.publish_every - 1
+        if behind > self.queue.max_policy_lag:
+            raise ValueError(
+                f"queue.max_policy_lag {self.queue.max_policy_lag} drops every unroll: "
+                f"actors.version_delay {self.actors.version_delay} and learner.publish_every "
+                f"{self.learner.publish_every} put them {behind} versions behind"
+            )
         match self.algorithm:
             case PpoConfig(minibatches=minibatches) if self.learner.batch_size % minibatches:
                 raise ValueError(

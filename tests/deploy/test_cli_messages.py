@@ -93,6 +93,11 @@ WRONG = {
         ["train", "quickstart", "--algorithm.c_clip", "2"],
         "algorithm.c_clip 2.0 must not exceed algorithm.rho_clip 1.0",
     ),
+    "a delay beyond the lag that is allowed": (
+        ["train", "quickstart", "--actors.version_delay", "64"],
+        "queue.max_policy_lag 50 drops every unroll: actors.version_delay 64 and "
+        "learner.publish_every 1 put them 64 versions behind",
+    ),
     "minibatches": (
         ["train", "ppo", "--algorithm.minibatches", "5", "--learner.batch_size", "32"],
         "learner.batch_size 32 must be a multiple of algorithm.minibatches 5",
