@@ -72,7 +72,9 @@ class NetworkPolicy:
             action, log_probability = select_actions(
                 logits.numpy(), self.generator, greedy=self._greedy
             )
-            return Decision(action, log_probability, after.numpy())
+            # A copy: a network without memory hands back the tensor it was given, and views of
+            # views of it, one more per step, would keep each other alive for ever.
+            return Decision(action, log_probability, after.numpy().copy())
 
     def load(self, weights: Weights) -> None:
         """Copy the flat vector into the network, in the network's own precision."""

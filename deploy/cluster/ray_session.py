@@ -26,10 +26,6 @@ def ray_session(config: RunConfig) -> Iterator[None]:
     # Unrolls of megabytes come and go on Ray's many threads: one malloc arena for all of them keeps
     # a worker some 100 MB smaller. Inherited by the processes of a cluster that starts here.
     os.environ.setdefault("MALLOC_ARENA_MAX", "1")
-    # Ray keeps a record of every call for retries and for its dashboard: half a megabyte per unroll
-    # that nobody reads here. Without it a worker's memory is level.
-    os.environ.setdefault("RAY_max_lineage_bytes", "1000")
-    os.environ.setdefault("RAY_task_events_report_interval_ms", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     if config.address:
         _join(config.address)
