@@ -1,0 +1,1 @@
+"""HalfCheetah with gravities or body parts changed per task."""
