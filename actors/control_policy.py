@@ -1,0 +1,137 @@
+"""Acting with each task's own SAC or TD3 policy, or with another task's in its place.
+
+Axes: L lanes, N rows, S draws, A actions, D numbers of an observation, O outputs of the actor.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Float32, Int32
+from torch import Tensor
+
+from actors.policy import Decision, Memoryless
+from repertory.config import RunConfig, SacConfig, Td3Config
+from repertory.networks.control_agent import ControlAgent, split_gaussian
+from repertory.networks.flat import load_vector
+from repertory.networks.kept_memory import keep_freed_memory
+from repertory.types import Weights
+
+
+class Sampled(NamedTuple):
+    """Actions with their log-densities."""
+
+    action: Float[Tensor, "*rows A"]
+    log_probability: Float[Tensor, "*rows"]
+
+
+def tanh_gaussian(outputs: Float[Tensor, "*rows O"], noise: Float[Tensor, "*draws A"]) -> Sampled:
+    """Return tanh(mean + deviation noise) and its log-density (Haarnoja et al. 2018, appendix C).
+
+    `noise` may have leading axes more than `outputs`. The slope of tanh is taken in the form that
+    neither overflows nor loses digits.
+    """
+    mean, log_deviation = split_gaussian(outputs)
+    pre_tanh = mean + log_deviation.exp() * noise
+    log_density = -0.5 * noise.square() - log_deviation - 0.5 * math.log(2.0 * math.pi)
+    log_slope = 2.0 * (math.log(2.0) - pre_tanh - F.softplus(-2.0 * pre_tanh))
+    return Sampled(torch.tanh(pre_tanh), (log_density - log_slope).sum(-1))
+
+
+def tanh_with_noise(
+    outputs: Float[Tensor, "*rows A"], noise: Float[Tensor, "*draws A"], deviation: float
+) -> Sampled:
+    """Return tanh(outputs) + deviation noise, cut to the box (Fujimoto et al. 2018).
+
+    The log-density is the Gaussian's at the action that is played.
+    """
+    centre = torch.tanh(outputs)
+    action = (centre + deviation * noise).clamp(-1.0, 1.0)
+    standard = (action - centre) / deviation
+    log_density = -0.5 * standard.square() - math.log(deviation) - 0.5 * math.log(2.0 * math.pi)
+    return Sampled(action, log_density.sum(-1))
+
+
+class ControlPolicy(Memoryless):
+    """Acts for L lanes with one batched forward pass; numpy draws, so that runs repeat to the bit.
+
+    Until the first update actions are uniform over the box if the algorithm's exploration says so.
+    Tasks that the agent was not trained on get a one-hot code of zeros and the nearest trained
+    index's head. Greedy, it takes tanh(mean), draws nothing and is never uniform.
+    """
+
+    def __init__(
+        self,
+        agent: ControlAgent,
+        config: RunConfig,
+        generator: np.random.Generator,
+        *,
+        greedy: bool = False,
+    ) -> None:
+        """Take over `agent`, whose weights `load` overwrites."""
+        algorithm = config.algorithm
+        if not isinstance(algorithm, SacConfig | Td3Config):
+            raise ValueError(f"a control policy needs sac or td3, got {algorithm.kind}")
+        keep_freed_memory()
+        self.agent = agent.eval().requires_grad_(False)
+        self.generator = generator
+        self.version = -1
+        self.recurrent_size = 0
+        self._uniform = algorithm.exploration == "uniform" and not greedy
+        self._greedy = greedy
+        self._action_noise = algorithm.action_noise if isinstance(algorithm, Td3Config) else None
+
+    @property
+    def exploring(self) -> bool:
+        """Whether actions are uniform: no update was made yet."""
+        return self._uniform and self.version < 1
+
+    def act(
+        self, stacked: np.ndarray, task: np.ndarray, recurrent: np.ndarray, started: np.ndarray
+    ) -> Decision:
+        """Choose for L lanes, each with its own task's policy."""
+        del started
+        if self.exploring:
+            size = self.agent.action_size
+            action = self.generator.uniform(-1.0, 1.0, (len(task), size)).astype(np.float32)
+            log_density = np.full(len(task), -size * math.log(2.0), np.float32)
+            return Decision(action, log_density, recurrent)
+        action, log_density = self.act_as(stacked, task)
+        return Decision(action, log_density, recurrent)
+
+    def act_as(
+        self, observation: Float32[np.ndarray, "L D"], behaviour: Int32[np.ndarray, " L"]
+    ) -> tuple[Float32[np.ndarray, "L A"], Float32[np.ndarray, " L"]]:
+        """Return each lane's action by the policy `behaviour`, and its log-density under it.
+
+        Observations do not contain the task: to act as another, its index is all that changes.
+        """
+        with torch.inference_mode():
+            outputs = self.agent.actor(torch.from_numpy(observation), torch.from_numpy(behaviour))
+            if self._greedy:
+                noise = torch.zeros(len(behaviour), self.agent.action_size)
+                sampled = self._with_noise(outputs[0], noise)
+            else:
+                drawn = self.sample(outputs[0], draws=1)
+                sampled = Sampled(drawn.action[0], drawn.log_probability[0])
+            return sampled.action.numpy(), sampled.log_probability.numpy()
+
+    def sample(self, outputs: Float[Tensor, "*rows O"], *, draws: int) -> Sampled:
+        """Draw actions [draws, *rows, A] of the policies whose actor gave `outputs`."""
+        shape = (draws, *outputs.shape[:-1], self.agent.action_size)
+        noise = torch.from_numpy(self.generator.standard_normal(shape, dtype=np.float32))
+        return self._with_noise(outputs, noise)
+
+    def load(self, weights: Weights) -> None:
+        """Copy the flat vector into the agent."""
+        load_vector(self.agent, weights.vector)
+        self.version = weights.version
+
+    def _with_noise(self, outputs: Tensor, noise: Tensor) -> Sampled:
+        if self._action_noise is None:
+            return tanh_gaussian(outputs, noise)
+        return tanh_with_noise(outputs, noise, self._action_noise)

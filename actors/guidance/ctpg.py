@@ -1,0 +1,131 @@
+"""Cross-Task Policy Guidance's choice: a learned guide's, among the policies worth following.
+
+Axes: N rows whose choice is due, J candidates, S sampled actions, D numbers of an observation.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float32, Int, Int32, Int64
+from torch import Tensor
+
+from actors.control_policy import ControlPolicy
+from repertory.config import GuideConfig
+from repertory.networks.guidance import (
+    best_or_any,
+    draw_candidate,
+    join_copies,
+    own_value,
+    policy_filter,
+    restrict,
+    selectable,
+)
+from repertory.ports import State
+from repertory.types import StepResult
+
+_COUNTERS = ("choices", "candidates", "passed", "fallbacks")
+
+
+class CtpgChooser:
+    """Draws from the guide's distribution behind the policy filter (He et al. 2024, 7, 11, 12, 20).
+
+    For SAC the guide is a categorical policy; for TD3 it is a DQN, followed epsilon-greedily. The
+    filter sets in at version `filter_from`. SAC joins its twin critics as `filter_twins` says, on
+    both sides of the comparison; TD3 has one guide critic, held against the smaller of the twins'
+    values of its own action.
+    """
+
+    def __init__(
+        self, control: ControlPolicy, guide: GuideConfig, generator: np.random.Generator
+    ) -> None:
+        self._control = control
+        self._settings = guide
+        self._generator = generator
+        self._counts = dict.fromkeys(_COUNTERS, 0)
+
+    def choose(
+        self,
+        observation: Float32[np.ndarray, "N D"],
+        task: Int32[np.ndarray, " N"],
+        lane: Int64[np.ndarray, " N"],
+    ) -> Int32[np.ndarray, " N"]:
+        """Return a candidate for each row, all of them in one batch through the networks."""
+        del lane
+        agent, settings = self._control.agent, self._settings
+        with torch.inference_mode():
+            seen, index = torch.from_numpy(observation), torch.from_numpy(task)
+            comparable = None if agent.comparable is None else agent.comparable(seen, index)
+            among = self._selectable(seen, index, comparable)
+            if agent.guide is not None:
+                logits = restrict(agent.guide(seen, index)[0], among)
+                return draw_candidate(logits.numpy(), self._generator).astype(np.int32)
+            if comparable is None:
+                raise ValueError("the agent has neither guide nor comparable values to choose by")
+            values = join_copies(comparable, "mean").numpy()
+            chosen = best_or_any(values, among.numpy(), settings.exploration, self._generator)
+            return chosen.astype(np.int32)
+
+    def _selectable(
+        self, seen: Tensor, task: Tensor, comparable: Tensor | None
+    ) -> Bool[Tensor, "N J"]:
+        settings = self._settings
+        everything = torch.ones(len(task), self._control.agent.candidates, dtype=torch.bool)
+        active = settings.policy_filter != "off" and self._control.version >= settings.filter_from
+        if not active or comparable is None:
+            return everything
+        values = join_copies(comparable, settings.filter_twins)
+        passed = policy_filter(values, self.own_value(seen, task))
+        counts = self._counts
+        counts["choices"] += len(task)
+        counts["candidates"] += passed.numel()
+        counts["passed"] += int(passed.sum())
+        counts["fallbacks"] += int((~passed.any(-1)).sum())
+        return selectable(passed, task, settings.policy_filter)
+
+    def own_value(
+        self, observation: Float[Tensor, "N D"], task: Int[Tensor, " N"]
+    ) -> Float[Tensor, " N"]:
+        """Estimate each row's value under its task's own policy (equation 20)."""
+        agent, settings = self._control.agent, self._settings
+        assert agent.critic is not None
+        outputs = agent.actor(observation, task)[0]
+        if agent.log_temperature is None:
+            action = torch.tanh(outputs)
+            twins = agent.critic(torch.cat([observation, action], -1), task)[..., 0]
+            zeros = torch.zeros(len(task))
+            return own_value(join_copies(twins, "min")[None], zeros[None], zeros)
+        samples = settings.filter_samples
+        action, log_probability = self._control.sample(outputs, draws=samples)
+        rows = torch.cat([observation.expand(samples, -1, -1), action], -1).flatten(0, 1)
+        twins = agent.critic(rows, task.repeat(samples))[..., 0]
+        value = join_copies(twins, settings.filter_twins).view(samples, -1)
+        return own_value(value, log_probability, agent.log_temperature[task].exp())
+
+    def observe(
+        self,
+        result: StepResult,
+        task: Int32[np.ndarray, " L"],
+        guide: Int32[np.ndarray, " L"],
+    ) -> None:
+        """Look away."""
+
+    def metrics(self) -> dict[str, float]:
+        """Return shares since the last call: of candidates filtered away, and of choices that fell
+        back to the own policy because none passed.
+        """
+        counts, self._counts = self._counts, dict.fromkeys(_COUNTERS, 0)
+        if not counts["choices"]:
+            return {}
+        return {
+            "actor/guide/filtered_share": 1.0 - counts["passed"] / counts["candidates"],
+            "actor/guide/fallback_share": counts["fallbacks"] / counts["choices"],
+        }
+
+    def state(self) -> State:
+        """Return the counters."""
+        return dict(self._counts)
+
+    def restore(self, state: State) -> None:
+        """Take up the counters."""
+        self._counts = {name: int(state[name]) for name in _COUNTERS}
