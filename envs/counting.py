@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from envs.box_actions import check_box
 from repertory.config import CountingConfig
 from repertory.errors import BadInput, EnvironmentFailure
 from repertory.ports import State
@@ -31,7 +32,8 @@ class CountingLanes:
     """Lanes that count (`repertory.ports.Lanes`); nothing is random and no action matters.
 
     The observation is float32 (index of the task, episode of the lane, step of the episode), all
-    from 0. The reward of a step is the step number in the observation before it.
+    from 0. The reward of a step is the step number in the observation before it. Actions are
+    integers [L], or with `continuous` float32 [L, actions] in [-1, 1].
     """
 
     def __init__(
@@ -129,6 +131,9 @@ class CountingLanes:
         return np.stack([self.task, self._episode, self._step], axis=1).astype(np.float32)
 
     def _check(self, action: np.ndarray) -> None:
+        if self._settings.continuous:
+            check_box(action, self._names, self._settings.actions)
+            return
         if action.shape != self.task.shape or action.dtype.kind not in "iu":
             raise EnvironmentFailure(
                 f"need one integer action for each of {len(self.task)} lanes, "

@@ -125,3 +125,32 @@ def test_an_action_out_of_range_names_the_task_and_the_range() -> None:
     assert str(caught.value) == "counting/1 (lane 1): action 3 is not one of 0 to 2."
     with pytest.raises(EnvironmentFailure, match="need one integer action for each of 2 lanes"):
         lanes.step(np.array([0.5, 1.0]))
+
+
+def test_continuous_lanes_take_a_box_and_count_as_the_discrete_ones_do() -> None:
+    settings = CountingConfig(episode_length=2, truncate_every=2)
+    discrete = make(settings)
+    continuous = make(settings.model_copy(update={"continuous": True, "actions": 3}))
+    assert np.array_equal(discrete.reset(), continuous.reset())
+    for step in range(9):
+        box = np.full((2, 3), -1.0 if step % 2 else 1.0, dtype=np.float32)
+        result, again = discrete.step(np.zeros(2, dtype=np.int64)), continuous.step(box)
+        for field in ("observation", "reward", "terminated", "truncated", "valid", "started"):
+            assert np.array_equal(getattr(result, field), getattr(again, field)), field
+        assert result.episodes == again.episodes
+
+
+def test_a_continuous_action_out_of_its_box_names_the_task_and_the_box() -> None:
+    lanes = make(CountingConfig(continuous=True, actions=3))
+    lanes.reset()
+    action = np.zeros((2, 3), dtype=np.float32)
+    for wrong, text in ((1.5, "1.5"), (-1.25, "-1.25"), (np.nan, "nan")):
+        action[1, 2] = wrong
+        with pytest.raises(EnvironmentFailure) as caught:
+            lanes.step(action)
+        assert str(caught.value) == (
+            f"counting/1 (lane 1): number 2 of the action is {text}, not in [-1, 1]."
+        )
+    for shapeless in (np.zeros(2, np.int64), np.zeros((2, 2), np.float32), np.zeros((2, 3))):
+        with pytest.raises(EnvironmentFailure, match=r"need float32 actions of shape \(2, 3\)"):
+            lanes.step(shapeless)
