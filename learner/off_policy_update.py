@@ -1,0 +1,296 @@
+"""What SAC and TD3 share: twin critics, guarded steps per part, soft targets, metrics, state.
+
+Axes: C critics, N rows ordered by task, N/M of each, M tasks, D numbers of an observation,
+A actions.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from learner.actor_critic_update import choose_device
+from learner.losses.task_weights import joined, kept_tasks, per_task_means
+from learner.losses.twin_critic import one_step_target, squared_errors
+from learner.network_state import network_state, restore_network
+from learner.off_policy_metrics import OffPolicyMetrics
+from learner.optimisers import (
+    build_optimiser,
+    clip_by_global_norm,
+    global_norm,
+    learning_rate_at,
+    optimiser_state,
+    restore_optimiser,
+    set_learning_rate,
+)
+from learner.replayed import TensorReplayBatch, to_device_steps, to_device_windows
+from repertory import seeding
+from repertory.config import OptimiserConfig, RunConfig, SacConfig, Td3Config
+from repertory.errors import BadInput, NumericalFailure
+from repertory.networks.control_agent import ControlAgent, build_critic
+from repertory.networks.flat import to_vector
+from repertory.networks.kept_memory import keep_freed_memory
+from repertory.networks.task_mlp import TaskMlp
+from repertory.types import ReplayBatch, TaskSpec, Weights
+
+logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def fixed(network: nn.Module) -> Iterator[None]:
+    """Take no gradients with respect to the network's own weights meanwhile."""
+    network.requires_grad_(False)
+    try:
+        yield
+    finally:
+        network.requires_grad_(True)
+
+
+class OffPolicyUpdate:
+    """An agent, its twin critics, their targets, one optimiser per part, and the counters.
+
+    A part whose loss or gradient norm is not finite keeps every weight and moment as it was, bit
+    for bit, and ends the update; deciding that reads one flag from the device per part.
+    """
+
+    def __init__(
+        self,
+        agent: ControlAgent,
+        config: RunConfig,
+        tasks: Sequence[TaskSpec],
+        device: torch.device | None,
+    ) -> None:
+        algorithm = config.algorithm
+        if not isinstance(algorithm, SacConfig | Td3Config):
+            raise ValueError(f"an off-policy update needs sac or td3, got {algorithm.kind}")
+        self.device = device or choose_device(config.learner.device)
+        if self.device.type == "cpu":
+            keep_freed_memory()
+        self.agent, self.tasks, self.algorithm = agent, list(tasks), algorithm
+        critic = agent.critic
+        if critic is None:
+            critic = build_critic(tasks, config.network)
+            critic.initialise(torch.Generator().manual_seed(seeding.integer(config.seed, "critic")))
+        self.critic: TaskMlp = critic.to(self.device)
+        self.agent.to(self.device)
+        # bf16 only where it is asked for: see LearnerConfig.precision.
+        hidden = torch.bfloat16 if config.learner.precision == "bf16" else torch.float32
+        self.agent.actor.number_format = self.critic.number_format = hidden
+        self.target_critic = target_of(self.critic)
+        self.noise = torch.Generator(self.device)
+        self.noise.manual_seed(seeding.integer(config.seed, "learner", "noise"))
+        self.guide = self._guide(config) if algorithm.guide.kind == "ctpg" else None
+        self.report = OffPolicyMetrics([task.name for task in tasks], self.device)
+        self.version = 0
+        self._config = config
+        self._parts: dict[str, tuple[list[nn.Parameter], Optimizer]] = {}
+        self._networks: dict[str, nn.Module] = {
+            "agent": self.agent,
+            "target_critic": self.target_critic,
+        }
+        if agent.critic is None:
+            self._networks["critic"] = self.critic
+        self._learning_rate = config.optimiser.learning_rate
+        self._nonfinite = 0
+        self._nonfinite_in_a_row = 0
+        self.add_part("critic", list(self.critic.parameters()))
+
+    def _guide(self, config: RunConfig) -> Any:
+        from learner.guide import GuideUpdate
+
+        return GuideUpdate(self.agent, config, self.tasks, self.device, self.noise)
+
+    def add_part(self, name: str, parameters: list[nn.Parameter]) -> None:
+        """Give these parameters an optimiser of their own."""
+        self._parts[name] = (parameters, _optimiser(parameters, self._config.optimiser))
+
+    def add_network(self, name: str, network: nn.Module) -> None:
+        """Make a network part of the state."""
+        self._networks[name] = network
+
+    def receive(self, batch: ReplayBatch) -> TensorReplayBatch:
+        """Bring a batch to the device; ValueError unless its rows are ordered by task."""
+        tasks = len(self.tasks)
+        rows = batch.task.shape[0]
+        if rows % tasks or not np.array_equal(
+            batch.task.reshape(tasks, -1), np.arange(tasks)[:, None].repeat(rows // tasks, 1)
+        ):
+            raise ValueError(f"a batch of {rows} rows is not {tasks} equal shares ordered by task")
+        return to_device_steps(batch, self.device)
+
+    def normal(self, *shape: int) -> Float[Tensor, "*shape"]:
+        """Return standard normal noise."""
+        return torch.randn(*shape, generator=self.noise, device=self.device)
+
+    def critic_step(
+        self,
+        steps: TensorReplayBatch,
+        next_value: Float[Tensor, " N"],
+        weights: Float[Tensor, " M"],
+        progress: float,
+    ) -> Bool[Tensor, " M"] | None:
+        """Step the critics towards r + gamma V(s'); return which tasks this update keeps.
+
+        None if the step was skipped, since it was not finite.
+        """
+        target = one_step_target(
+            reward=steps.reward,
+            next_value=next_value,
+            terminated=steps.terminated,
+            truncated=steps.truncated,
+            discount=self.algorithm.discount,
+            reward_scale=self.algorithm.reward_scale,
+            time_limit=self.algorithm.time_limit,
+        )
+        value = self.critic.grouped(torch.cat([steps.observation, steps.action], -1)).squeeze(-1)
+        means = per_task_means(squared_errors(value, target), len(self.tasks))
+        started = self.version >= self.algorithm.maskout_from
+        kept = kept_tasks(means, self.algorithm.maskout if started else 0.0)
+        if not self.step("critic", means, weights, kept, progress):
+            return None
+        self.report.add(
+            {
+                "task/critic_loss": means,
+                "task/q_mean": per_task_means(value.mean(0), len(self.tasks)),
+                "task/loss_weight": weights,
+                "task/masked_out": (~kept).float(),
+            }
+        )
+        return kept
+
+    def step(
+        self,
+        part: str,
+        means: Float[Tensor, " M"],
+        weights: Float[Tensor, " M"],
+        kept: Bool[Tensor, " M"],
+        progress: float,
+    ) -> bool:
+        """Step one part along the gradients of its tasks' losses, joined; say whether it did.
+
+        The one place where the tasks' gradients become one.
+        """
+        parameters, optimiser = self._parts[part]
+        loss = joined(means, weights, kept)
+        gradients = list(torch.autograd.grad(loss, parameters))
+        norm = global_norm(gradients)
+        if not bool(torch.isfinite(norm) & torch.isfinite(loss.detach())):
+            logger.warning("%s skipped: loss %g, gradient norm %g", part, float(loss), float(norm))
+            return False
+        self._learning_rate = learning_rate_at(self._config.optimiser, progress)
+        set_learning_rate(optimiser, self._learning_rate)
+        clip_by_global_norm(gradients, norm, self._config.optimiser.clip_norm)
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient
+        optimiser.step()
+        for parameter in parameters:
+            parameter.grad = None
+        self.report.add({f"learner/{part}_loss": loss, f"learner/gradient_norm_{part}": norm})
+        return True
+
+    def finish(self, batch: ReplayBatch, kept: Bool[Tensor, " M"] | None, *, finite: bool) -> None:
+        """Let the guide learn and count the update; NumericalFailure if too many were skipped."""
+        if finite and self.guide is not None and batch.windows is not None:
+            windows = to_device_windows(batch.windows, self.device)
+            self.guide.update(windows, critic=self.critic, task_mask=kept)
+        self.version += 1
+        if self.guide is not None:
+            self.guide.refresh(self.version, batch.success_rate)
+        if finite:
+            self._nonfinite_in_a_row = 0
+            return
+        self._nonfinite += 1
+        self._nonfinite_in_a_row += 1
+        limit = self._config.learner.nonfinite_limit
+        if self._nonfinite_in_a_row >= limit:
+            raise NumericalFailure(
+                f"loss or gradients were not finite in {limit} updates in a row; "
+                "lower optimiser.learning_rate, or look at the rewards"
+            )
+
+    def weights(self) -> Weights:
+        """Return what actors need, stamped with the version."""
+        guided = None if self.guide is None else self.guide.guided
+        return Weights(self.version, to_vector(self.agent), guided=guided)
+
+    def metrics(self) -> dict[str, float]:
+        """Return means since the last call, and the counters and settings of the moment."""
+        metrics = self.report.read()
+        metrics["learner/learning_rate"] = self._learning_rate
+        metrics["learner/nonfinite_updates"] = float(self._nonfinite)
+        return metrics if self.guide is None else {**metrics, **self.guide.metrics()}
+
+    def state(self) -> dict[str, Any]:
+        """Return everything that the next update depends on."""
+        return {
+            "algorithm": self.algorithm.kind,
+            "version": self.version,
+            "networks": {name: network_state(one) for name, one in self._networks.items()},
+            "optimisers": {
+                name: optimiser_state(optimiser) for name, (_, optimiser) in self._parts.items()
+            },
+            "optimiser_kind": self._config.optimiser.kind,
+            "noise": self.noise.get_state().numpy().copy(),
+            "learning_rate": self._learning_rate,
+            "nonfinite": self._nonfinite,
+            "nonfinite_in_a_row": self._nonfinite_in_a_row,
+            "metrics": self.report.state(),
+            "guide": None if self.guide is None else self.guide.state(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take up a state; BadInput if another algorithm, optimiser or network left it."""
+        kinds = (
+            ("algorithm", state["algorithm"], self.algorithm.kind),
+            ("optimiser", state["optimiser_kind"], self._config.optimiser.kind),
+            ("guide", _presence(state["guide"]), _presence(self.guide)),
+            ("set of networks", sorted(state["networks"]), sorted(self._networks)),
+        )
+        for what, theirs, own in kinds:
+            if theirs != own:
+                raise BadInput(f"the checkpoint's {what} is {theirs}, this run's is {own}")
+        for name, network in self._networks.items():
+            restore_network(network, state["networks"][name])
+        for name, (_, optimiser) in self._parts.items():
+            restore_optimiser(optimiser, state["optimisers"][name])
+        self.version = int(state["version"])
+        self.noise.set_state(torch.tensor(state["noise"]))
+        self._learning_rate = float(state["learning_rate"])
+        self._nonfinite = int(state["nonfinite"])
+        self._nonfinite_in_a_row = int(state["nonfinite_in_a_row"])
+        self.report.restore(state["metrics"])
+        if self.guide is not None:
+            self.guide.restore(state["guide"])
+
+
+def _presence(part: object) -> str:
+    return "none" if part is None else "ctpg"
+
+
+def target_of(network: TaskMlp) -> TaskMlp:
+    """Return a copy that no gradient reaches."""
+    target = copy.deepcopy(network).requires_grad_(False)
+    target.number_format = network.number_format
+    return target
+
+
+@torch.no_grad()
+def follow(target: nn.Module, online: nn.Module, share: float) -> None:
+    """Move target weights by `share` of the way to the online ones."""
+    torch._foreach_lerp_(list(target.parameters()), list(online.parameters()), share)
+
+
+def _optimiser(parameters: list[nn.Parameter], config: OptimiserConfig) -> Optimizer:
+    """Return the optimiser that `config` names, Adam as one pass over its arrays."""
+    if config.kind == "adam":
+        return torch.optim.Adam(parameters, lr=config.learning_rate, eps=config.epsilon, fused=True)
+    return build_optimiser(parameters, config)
