@@ -14,18 +14,23 @@ import torch
 from repertory.networks.acting import select_actions
 from repertory.networks.actor_critic import ActorCritic
 from repertory.networks.flat import load_vector
-from repertory.types import ActionSpec, Weights
+from repertory.ports import State
+from repertory.types import ActionSpec, StepResult, Weights
 
 
 class Decision(NamedTuple):
     """What a policy chose for each lane."""
 
     action: np.ndarray
-    """int64 [L] for discrete actions."""
+    """int64 [L] for discrete actions, float32 [L, A] in [-1, 1] for boxes."""
     log_probability: np.ndarray
     """float32 [L], of `action` under the distribution that was sampled from."""
     recurrent: np.ndarray
     """float32 [L, R], the state after this step."""
+    guide: np.ndarray | None = None
+    """int32 [L]: whose policy acts; None where every task acts for itself."""
+    decided: np.ndarray | None = None
+    """bool [L]: whether `guide` was chosen at this step; None where nothing is ever chosen."""
 
 
 @runtime_checkable
@@ -43,8 +48,31 @@ class Policy(Protocol):
     def load(self, weights: Weights) -> None:
         """Take up newer weights."""
 
+    def observe(self, result: StepResult) -> None:
+        """See what the last decisions led to."""
 
-class NetworkPolicy:
+    def state(self) -> State:
+        """Return what decides the next step beside weights and random stream."""
+
+    def restore(self, state: State) -> None:
+        """Take up a state from `state()`."""
+
+
+class Memoryless:
+    """The part of a policy that keeps nothing from one step to the next."""
+
+    def observe(self, result: StepResult) -> None:
+        """Look away."""
+
+    def state(self) -> State:
+        """Return nothing: there is nothing to go on with."""
+        return {}
+
+    def restore(self, state: State) -> None:
+        """Do nothing."""
+
+
+class NetworkPolicy(Memoryless):
     """Acts with a network, sampling (or taking the mode) with numpy draws that repeat to the
     bit.
     """
@@ -82,11 +110,11 @@ class NetworkPolicy:
         self.version = weights.version
 
 
-class RandomPolicy:
+class RandomPolicy(Memoryless):
     """Uniform over the actions: the floor that every score is read against."""
 
     def __init__(self, action: ActionSpec, generator: np.random.Generator) -> None:
-        self._size = action.size
+        self._action = action
         self.generator = generator
         self.version = 0
         self.recurrent_size = 0
@@ -96,8 +124,13 @@ class RandomPolicy:
     ) -> Decision:
         """Draw uniformly, whatever is seen."""
         del stacked, started
-        action = self.generator.integers(0, self._size, size=len(task))
-        log_probability = np.full(len(task), -np.log(self._size), np.float32)
+        size = self._action.size
+        if self._action.kind == "box":
+            point = self.generator.uniform(-1.0, 1.0, (len(task), size)).astype(np.float32)
+            log_density = np.full(len(task), -size * np.log(2.0), np.float32)
+            return Decision(point, log_density, recurrent)
+        action = self.generator.integers(0, size, size=len(task))
+        log_probability = np.full(len(task), -np.log(size), np.float32)
         return Decision(action, log_probability, recurrent)
 
     def load(self, weights: Weights) -> None:

@@ -55,6 +55,8 @@ class _Blocks:
     truncated: np.ndarray
     valid: np.ndarray
     log_probability: np.ndarray
+    guide: np.ndarray
+    decision: np.ndarray
     recurrent: np.ndarray
 
 
@@ -148,7 +150,8 @@ class Unroller:
             truncated=blocks.truncated,
             valid=blocks.valid,
             behaviour_log_probability=blocks.log_probability,
-            guide=np.broadcast_to(self._task, (self._length, self._lane_count)).copy(),
+            guide=blocks.guide,
+            decision=blocks.decision,
             recurrent=blocks.recurrent,
             episodes=tuple(episodes),
         )
@@ -183,6 +186,10 @@ class Unroller:
         blocks.age[t, columns] = group.age
         blocks.action[t, columns] = decision.action
         blocks.log_probability[t, columns] = decision.log_probability
+        if decision.guide is not None:
+            blocks.guide[t, columns] = decision.guide
+            blocks.decision[t, columns] = decision.decided
+        group.policy.observe(result)
         blocks.observation[self._spec.history + t + 1, columns] = result.observation
         blocks.reward[t, columns] = result.reward
         blocks.terminated[t, columns] = result.terminated
@@ -209,6 +216,8 @@ class Unroller:
             truncated=np.zeros((steps, lanes), np.bool_),
             valid=np.zeros((steps, lanes), np.bool_),
             log_probability=np.full((steps, lanes), np.nan, np.float32),
+            guide=np.broadcast_to(self._task, (steps, lanes)).copy(),
+            decision=np.zeros((steps, lanes), np.bool_),
             recurrent=np.empty((lanes, self._groups[0].recurrent.shape[1]), np.float32),
         )
 
@@ -222,6 +231,7 @@ class Unroller:
             "groups": [
                 {
                     "lanes": group.lanes.state(),
+                    "policy": group.policy.state(),
                     "stack": group.stack.array.copy(),
                     "age": group.age.copy(),
                     "recurrent": group.recurrent.copy(),
@@ -237,6 +247,7 @@ class Unroller:
         self._sequence = int(state["sequence"])
         for group, saved in zip(self._groups, state["groups"], strict=True):
             group.lanes.restore(saved["lanes"])
+            group.policy.restore(saved["policy"])
             group.stack.array[...] = saved["stack"]
             group.age = np.array(saved["age"])
             group.recurrent = np.array(saved["recurrent"])
