@@ -1,0 +1,150 @@
+"""What the guide reads off a batch of windows before it learns from them.
+
+Axes: K steps of a window, K1 = K + 1, W windows, R valid steps, D numbers of an observation,
+J candidates, M tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from learner.losses.gaussian import draw
+from learner.losses.hindsight import distance_scores, gaussian_scores, likeliest, undo_tanh
+from learner.losses.windows import ends, last_observation, valid_steps
+from learner.replayed import TensorWindows
+from repertory.networks.control_agent import ControlAgent, split_gaussian
+from repertory.networks.task_mlp import TaskMlp
+
+CHUNK_NUMBERS = {"cpu": 1_000_000, "cuda": 80_000_000}
+"""Numbers in one hidden layer of the candidates' policies evaluated at a time: on a CPU few enough
+to stay near its caches, on CUDA 320 MB.
+"""
+
+
+class GuideWindows(NamedTuple):
+    """Windows ordered by task, and what follows from them alone."""
+
+    windows: TensorWindows
+    counts: list[int]
+    """Windows of each task; 0 for tasks that the guide may not act for."""
+    valid: Bool[Tensor, "K W"]
+    ended: Bool[Tensor, " W"]
+    first: Float[Tensor, "W D"]
+    last: Float[Tensor, "W D"]
+    """The observation that bootstraps each window."""
+
+
+class Reading(NamedTuple):
+    """What the control policies say of the windows; none of it carries a gradient."""
+
+    chosen: Int[Tensor, " W"]
+    """Whose policy each window is learned as."""
+    log_probability: Float[Tensor, "K W"] | None
+    """log pi of a fresh action of the task's own policy at each valid step, 0 elsewhere."""
+
+
+def prepare(
+    windows: TensorWindows, tasks: int, time_limit: Literal["bootstrap", "terminal"]
+) -> GuideWindows:
+    """Order windows by task if they are not; the counts are one read from the device."""
+    task = windows.task.cpu().long()
+    if bool((task[1:] < task[:-1]).any()):
+        order = task.argsort(stable=True).to(windows.task.device)
+        windows = TensorWindows(
+            *(
+                entry[order] if entry.dim() == 1 else entry.index_select(1, order)
+                for entry in windows
+            )
+        )
+    return GuideWindows(
+        windows,
+        torch.bincount(task, minlength=tasks).tolist(),
+        valid_steps(windows.length, windows.reward.shape[0]),
+        ends(windows.terminated, windows.truncated, time_limit),
+        windows.observation[0],
+        last_observation(windows.observation, windows.length),
+    )
+
+
+def read_windows(
+    agent: ControlAgent,
+    prepared: GuideWindows,
+    *,
+    hindsight: bool,
+    fresh: bool,
+    generator: torch.Generator,
+    number_format: torch.dtype,
+) -> Reading:
+    """Return who most likely played each window, and fresh log-probabilities if asked for.
+
+    Candidates are evaluated on valid steps only, a chunk at a time, the trunk (or, where it reads
+    the task, the first layer's product) shared between them; the task's own policy is one of
+    them, so its fresh actions cost nothing more. Hidden layers compute in `number_format`.
+    """
+    windows = prepared.windows
+    if not hindsight and not fresh:
+        return Reading(windows.guide, None)
+    steps, count = prepared.valid.shape
+    observation = windows.observation[:-1].flatten(0, 1)
+    action = windows.action.flatten(0, 1)
+    held = prepared.valid.flatten().nonzero().squeeze(-1)
+    scores = observation.new_zeros(steps * count, agent.candidates)
+    log_probability = observation.new_zeros(steps * count)
+    with torch.no_grad(), computing_in(agent.actor, number_format):
+        for rows in torch.split(held, _chunk(agent.actor, observation.device.type)):
+            task = windows.task[rows % count].long()
+            every = _outputs(agent.actor, observation[rows], task, every=hindsight)
+            if hindsight:
+                scores[rows] = _scores(agent, every, action[rows])
+            if fresh:
+                column = task if hindsight else torch.zeros_like(task)
+                own = every[torch.arange(len(rows), device=rows.device), column]
+                log_probability[rows] = _fresh(own, generator)
+    chosen = windows.guide
+    if hindsight:
+        chosen = likeliest(scores.view(steps, count, -1), prepared.valid)
+    return Reading(chosen, log_probability.view(steps, count) if fresh else None)
+
+
+@contextmanager
+def computing_in(network: TaskMlp, number_format: torch.dtype) -> Iterator[None]:
+    """Let a network's hidden layers compute in another number format for a while."""
+    usual, network.number_format = network.number_format, number_format
+    try:
+        yield
+    finally:
+        network.number_format = usual
+
+
+def _chunk(actor: TaskMlp, device: str) -> int:
+    """Return how many rows to evaluate at a time."""
+    candidates = 1 if actor.code is None else actor.tasks
+    hidden = actor.head_weight.shape[2]
+    return max(1, CHUNK_NUMBERS.get(device, CHUNK_NUMBERS["cuda"]) // (candidates * hidden))
+
+
+def _outputs(actor: TaskMlp, observation: Tensor, task: Tensor, *, every: bool) -> Tensor:
+    """Return the outputs of every candidate, [R, J, O], or of the task's own policy, [R, 1, O]."""
+    outputs: Tensor = actor.every_task(observation) if every else actor(observation, task)
+    return outputs[0] if every else outputs[0].unsqueeze(1)
+
+
+def _scores(agent: ControlAgent, every: Tensor, action: Tensor) -> Tensor:
+    """Return log densities of the actions under every candidate, up to what they share."""
+    if agent.log_temperature is None:
+        return distance_scores(torch.tanh(every), action)
+    mean, log_deviation = split_gaussian(every)
+    return gaussian_scores(mean, log_deviation, undo_tanh(action))
+
+
+def _fresh(own: Tensor, generator: torch.Generator) -> Tensor:
+    """Return log pi of an action drawn from each row's policy."""
+    mean, log_deviation = split_gaussian(own)
+    noise = torch.randn(mean.shape, generator=generator, device=mean.device)
+    return draw(mean, log_deviation, noise).log_probability
