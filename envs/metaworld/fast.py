@@ -192,7 +192,8 @@ class _Fast:
         return (*from_matrix(matrix), 0.0, 0.0, 0.0, 0.0)
 
     def get_endeff_pos(self) -> np.ndarray:
-        return self._views.hand
+        hand: np.ndarray = self._views.hand
+        return hand
 
     @property
     def tcp_center(self) -> np.ndarray:

@@ -15,12 +15,11 @@ from envs.metaworld import attributes
 from envs.metaworld.catalog import package_name
 from envs.metaworld.fast import fast_class
 from envs.metaworld.goals import fixed_goals
+from envs.metaworld.picture import Picture
 from envs.metaworld.snapshot import MODEL_EDITS, POSES, Snapshot
 from repertory.config import MetaworldConfig
-from repertory.errors import BadInput
 from repertory.ports import State
 
-CAMERA = "corner2"
 _UNSTABLE = (
     mujoco.mjtWarning.mjWARN_BADQPOS,
     mujoco.mjtWarning.mjWARN_BADQVEL,
@@ -70,7 +69,7 @@ class MetaworldLane:
             self.environment.seeded_rand_vec = True
             self.environment.np_random = generator
         self._generator = generator
-        self._renderer: Any = None
+        self._picture: Picture | None = None
 
     def reset(self) -> np.ndarray:
         """Start the next episode and return its first observation, float64 [39]."""
@@ -96,23 +95,12 @@ class MetaworldLane:
         """Return the scene as it is, uint8 [height, width, 3].
 
         Raises:
-            BadInput: there is no way to render on this machine.
+            BadInput: there is no way to draw on this machine.
         """
-        environment = self.environment
-        if self._renderer is None:
-            try:
-                self._renderer = mujoco.Renderer(environment.model, height, width)
-            except Exception as error:
-                raise BadInput(
-                    "Meta-World cannot be rendered here: set MUJOCO_GL=egl (libegl1 and Mesa) or "
-                    f"MUJOCO_GL=osmesa (libosmesa6) before the start ({error})."
-                ) from error
-            # They take three quarters of the time of software rendering.
-            self._renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = False
-            self._renderer.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = False
-        self._renderer.update_scene(environment.data, camera=CAMERA)
-        # This camera hangs upside down in the package's scenes.
-        return np.ascontiguousarray(self._renderer.render()[::-1, ::-1])
+        if self._picture is None or self._picture.size != (height, width):
+            self._close_picture()
+            self._picture = Picture(self.environment.model, height, width)
+        return self._picture.draw(self.environment.data)
 
     def state(self) -> State:
         """Return everything needed to go on bit for bit."""
@@ -143,8 +131,11 @@ class MetaworldLane:
         set_generator_words(self._generator, np.asarray(state["random"]))
 
     def close(self) -> None:
-        """Free the renderer."""
-        if self._renderer is not None:
-            self._renderer.close()
-            self._renderer = None
+        """Free the simulation."""
+        self._close_picture()
         self.environment.close()
+
+    def _close_picture(self) -> None:
+        if self._picture is not None:
+            self._picture.close()
+            self._picture = None

@@ -125,7 +125,7 @@ class MetaworldLanes:
         """Return a lane's scene, uint8 [height, width, 3].
 
         Raises:
-            BadInput: there is no way to render on this machine.
+            BadInput: there is no way to draw on this machine.
         """
         return self._lanes[lane].rgb(height, width)
 
