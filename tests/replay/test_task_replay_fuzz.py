@@ -93,7 +93,8 @@ def stream_of(worker: int, lanes: list[int], count: int, seed: int) -> list[Unro
     incarnation, sequence = 0, 0
     for _ in range(count):
         if random.random() < 0.06:
-            incarnation, sequence, over = incarnation + 1, 0, np.zeros(len(lanes), np.bool_)
+            incarnation, over = incarnation + 1, np.zeros(len(lanes), np.bool_)
+            sequence = 0 if random.random() < 0.5 else sequence
         sequence += 1
         shape = (steps, len(lanes))
         ended = random.random(shape) < 0.12
@@ -102,7 +103,8 @@ def stream_of(worker: int, lanes: list[int], count: int, seed: int) -> list[Unro
         for t in range(steps):
             valid[t] = ~over
             ended[t] &= valid[t]
-            over = ended[t].copy()
+            # Mostly: a life's end is an end that no reset follows.
+            over = ended[t] & (random.random(len(lanes)) < 0.7)
         guide = random.integers(0, 5, shape).astype(np.int32)
         unrolls.append(
             made_up(
