@@ -346,3 +346,19 @@ def test_without_egl_and_osmesa_drawing_says_what_to_install(
         "libgl1-mesa-dri) and set MUJOCO_GL=egl, or OSMesa (apt install libosmesa6) and set "
         "MUJOCO_GL=osmesa."
     )
+
+
+def test_graphics_that_do_not_start_end_in_a_sentence_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(name: str) -> None:
+        raise ImportError(f"{name} has no driver")
+
+    monkeypatch.setenv("MUJOCO_GL", "osmesa")
+    monkeypatch.setattr(offscreen, "import_module", refuse)
+    lanes = make(["gravity-half"])
+    assert isinstance(lanes, HalfCheetahLanes)
+    lanes.reset()
+    with pytest.raises(BadInput) as caught:
+        lanes.rgb(0)
+    assert str(caught.value).startswith(
+        "cannot draw with osmesa (ImportError: mujoco.osmesa has no driver). Install EGL"
+    )
