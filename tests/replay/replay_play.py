@@ -12,16 +12,16 @@ from actors.unroller import Unroller
 from envs.registry import make_lanes, task_specs
 from repertory.config import CountingConfig
 from repertory.seeding import stream
-from repertory.types import ActionSpec, ReplayBatch, TaskSpec, Unroll
+from repertory.types import ReplayBatch, TaskSpec, Unroll
 from replay.task_replay import TaskReplay
 
 NAMES = ("counting/0", "counting/1", "counting/2")
+SETTINGS = CountingConfig(continuous=True, actions=1)
 
 
 def tasks(count: int = 3) -> tuple[TaskSpec, ...]:
     """Return counting tasks whose actions are a box of one number."""
-    specs = task_specs(NAMES[:count], CountingConfig(), 0.99)
-    return tuple(replace(spec, action=ActionSpec("box", 1)) for spec in specs)
+    return task_specs(NAMES[:count], SETTINGS, 0.99)
 
 
 def replay_of(specs: tuple[TaskSpec, ...], **replaced: Any) -> TaskReplay:
@@ -47,9 +47,8 @@ class Player:
     def __init__(
         self, lanes: list[int], *, worker: int = 0, incarnation: int = 0, length: int = 5
     ) -> None:
-        settings = CountingConfig()
-        specs = task_specs(NAMES, settings, 0.99)
-        made = make_lanes(settings, specs, lanes, seed=1, path=("player", worker))
+        specs = tasks()
+        made = make_lanes(SETTINGS, specs, lanes, seed=1, path=("player", worker))
         policy = RandomPolicy(specs[0].action, stream(1, "policy", worker))
         self._unroller = Unroller(
             [(made, policy)], specs, length=length, worker=worker, incarnation=incarnation
