@@ -54,6 +54,7 @@ class PlainSac:
         layers: int,
         heads: bool,
         learning_rate: float,
+        epsilon: float = 1e-8,
         discount: float = 0.99,
         target_step: float = 0.005,
     ) -> None:
@@ -68,9 +69,13 @@ class PlainSac:
         self.log_temperature = nn.Parameter(torch.zeros(tasks))
         self.tasks, self.target_entropy = tasks, -float(action_size)
         self.discount, self.target_step = discount, target_step
-        self.actor_optimiser = torch.optim.Adam(self.actor.parameters(), lr=learning_rate)
-        self.critic_optimiser = torch.optim.Adam(self.critics.parameters(), lr=learning_rate)
-        self.temperature_optimiser = torch.optim.Adam([self.log_temperature], lr=learning_rate)
+        self.actor_optimiser = torch.optim.Adam(self.actor.parameters(), learning_rate, eps=epsilon)
+        self.critic_optimiser = torch.optim.Adam(
+            self.critics.parameters(), learning_rate, eps=epsilon
+        )
+        self.temperature_optimiser = torch.optim.Adam(
+            [self.log_temperature], learning_rate, eps=epsilon
+        )
 
     def sample(self, observation: Tensor, code: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Return actions [N, A] and their log-probabilities [N]."""

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from learner.actor_critic_update import choose_device
+from learner.guide import GuideUpdate
 from learner.losses.task_weights import joined, kept_tasks, per_task_means
 from learner.losses.twin_critic import one_step_target, squared_errors
 from learner.network_state import network_state, restore_network
@@ -88,7 +89,11 @@ class OffPolicyUpdate:
         self.target_critic = target_of(self.critic)
         self.noise = torch.Generator(self.device)
         self.noise.manual_seed(seeding.integer(config.seed, "learner", "noise"))
-        self.guide = self._guide(config) if algorithm.guide.kind == "ctpg" else None
+        self.guide = (
+            GuideUpdate(agent, config, tasks, self.device, self.noise)
+            if algorithm.guide.kind == "ctpg"
+            else None
+        )
         self.report = OffPolicyMetrics([task.name for task in tasks], self.device)
         self.version = 0
         self._config = config
@@ -103,11 +108,6 @@ class OffPolicyUpdate:
         self._nonfinite = 0
         self._nonfinite_in_a_row = 0
         self.add_part("critic", list(self.critic.parameters()))
-
-    def _guide(self, config: RunConfig) -> Any:
-        from learner.guide import GuideUpdate
-
-        return GuideUpdate(self.agent, config, self.tasks, self.device, self.noise)
 
     def add_part(self, name: str, parameters: list[nn.Parameter]) -> None:
         """Give these parameters an optimiser of their own."""
@@ -197,11 +197,18 @@ class OffPolicyUpdate:
         self.report.add({f"learner/{part}_loss": loss, f"learner/gradient_norm_{part}": norm})
         return True
 
-    def finish(self, batch: ReplayBatch, kept: Bool[Tensor, " M"] | None, *, finite: bool) -> None:
+    def finish(
+        self,
+        batch: ReplayBatch,
+        kept: Bool[Tensor, " M"] | None,
+        progress: float,
+        *,
+        finite: bool,
+    ) -> None:
         """Let the guide learn and count the update; NumericalFailure if too many were skipped."""
         if finite and self.guide is not None and batch.windows is not None:
             windows = to_device_windows(batch.windows, self.device)
-            self.guide.update(windows, critic=self.critic, task_mask=kept)
+            self.guide.update(windows, critic=self.critic, task_mask=kept, progress=progress)
         self.version += 1
         if self.guide is not None:
             self.guide.refresh(self.version, batch.success_rate)

@@ -64,7 +64,7 @@ class SacLearner:
         )
         if finite:
             follow(self._update.target_critic, self._update.critic, self._algorithm.target_step)
-        self._update.finish(batch, kept, finite=finite)
+        self._update.finish(batch, kept, progress, finite=finite)
 
     @torch.no_grad()
     def _next_value(

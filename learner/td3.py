@@ -68,7 +68,7 @@ class Td3Learner:
                 share = self._algorithm.target_step
                 follow(self._update.target_critic, self._update.critic, share)
                 follow(self._target_actor, self._actor, share)
-        self._update.finish(batch, kept, finite=finite)
+        self._update.finish(batch, kept, progress, finite=finite)
 
     @torch.no_grad()
     def _next_value(self, steps: TensorReplayBatch) -> Float[Tensor, " N"]:
