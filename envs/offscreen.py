@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from ctypes.util import find_library
 from importlib import import_module
+from typing import Any
 
 import mujoco
 import numpy as np
@@ -16,6 +17,13 @@ _REMEDY = (
     "Install EGL (apt install libegl1 libgl1-mesa-dri) and set MUJOCO_GL=egl, or OSMesa "
     "(apt install libosmesa6) and set MUJOCO_GL=osmesa."
 )
+
+
+class _Renderer(mujoco.Renderer):  # type: ignore[misc]
+    """mujoco's; one whose making failed half way has nothing to free, and says nothing."""
+
+    _gl_context: Any = None
+    _mjr_context: Any = None
 
 
 class Camera:
@@ -32,7 +40,7 @@ class Camera:
             # mujoco chooses when it is imported, and importing it with MUJOCO_GL=egl fails where
             # there is no EGL; so the choice is left until something is drawn.
             mujoco.gl_context.GLContext = import_module(f"mujoco.{platform}").GLContext
-            self._renderer = mujoco.Renderer(model, height, width)
+            self._renderer = _Renderer(model, height, width)
         # Each platform fails in its own ways, AttributeError among them.
         except Exception as error:
             raise BadInput(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import types
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -349,16 +350,20 @@ def test_without_egl_and_osmesa_drawing_says_what_to_install(
 
 
 def test_graphics_that_do_not_start_end_in_a_sentence_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(name: str) -> None:
-        raise ImportError(f"{name} has no driver")
+    class NoDriver:
+        def __init__(self, *_size: int) -> None:
+            raise RuntimeError("no driver")
 
     monkeypatch.setenv("MUJOCO_GL", "osmesa")
-    monkeypatch.setattr(offscreen, "import_module", refuse)
+    monkeypatch.setattr(
+        offscreen, "import_module", lambda _: types.SimpleNamespace(GLContext=NoDriver)
+    )
+    monkeypatch.setattr(mujoco.gl_context, "GLContext", mujoco.gl_context.GLContext)
     lanes = make(["gravity-half"])
     assert isinstance(lanes, HalfCheetahLanes)
     lanes.reset()
     with pytest.raises(BadInput) as caught:
         lanes.rgb(0)
     assert str(caught.value).startswith(
-        "cannot draw with osmesa (ImportError: mujoco.osmesa has no driver). Install EGL"
+        "cannot draw with osmesa (RuntimeError: no driver). Install EGL"
     )
