@@ -157,7 +157,7 @@ def costs_alone(config: RunConfig, windows: int) -> Costs:
 
     lanes_us = cpu_microseconds(step, lane_count, windows)
 
-    policy = build.network_policy(config, tasks, generator)
+    policy = build.acting_policy(config, tasks, generator)
     started = np.zeros(lane_count, np.bool_)
     recurrent = np.zeros((lane_count, policy.recurrent_size), np.float32)
 

@@ -84,6 +84,7 @@ def synthetic_batch(seed: int = 0) -> tuple[list[TaskSpec], Unroll]:
         valid=random.random(grid) > 0.01,
         behaviour_log_probability=np.full(grid, -np.log(18), np.float32),
         guide=np.tile(task, (STEPS, 1)),
+        decision=np.zeros(grid, bool),
         recurrent=np.zeros((COLUMNS, 0), np.float32),
     )
 

@@ -10,16 +10,26 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from envs.registry import make_lanes, task_specs, training_tasks
-from repertory.config import AtariConfig, PpoConfig, RunConfig, VTraceConfig
+from repertory.config import (
+    AtariConfig,
+    MetaworldConfig,
+    PpoConfig,
+    RunConfig,
+    SacConfig,
+    Td3Config,
+    VTraceConfig,
+)
 from repertory.seeding import integer, stream
 from repertory.types import TaskSpec
 
 if TYPE_CHECKING:
     from actors.evaluator import MakeLane
-    from actors.policy import NetworkPolicy, Policy
+    from actors.policy import Policy
     from actors.worker import RolloutWorker
     from repertory.networks.actor_critic import ActorCritic
-    from repertory.ports import Lanes, Learner, WeightSource
+    from repertory.networks.control_agent import ControlAgent
+    from repertory.ports import Experience, Lanes, Learner, WeightSource
+    from replay.task_replay import TaskReplay
     from replay.trajectory_queues import TrajectoryQueues
 
 
@@ -41,6 +51,48 @@ def lanes_per_task(config: RunConfig, task_count: int) -> tuple[int, ...]:
         for task in assignment(config, task_count, worker):
             counts[task] += 1
     return tuple(counts)
+
+
+def experience(config: RunConfig, tasks: Sequence[TaskSpec]) -> Experience:
+    """Build what lies between actors and learner: queues on policy, replay off policy."""
+    if is_off_policy(config):
+        return task_replay(config, tasks)
+    return trajectory_queues(config, tasks)
+
+
+def is_off_policy(config: RunConfig) -> bool:
+    """Whether the run learns from replay."""
+    return isinstance(config.algorithm, SacConfig | Td3Config)
+
+
+def saves_contents(config: RunConfig) -> bool:
+    """Whether checkpoints hold what lies between actors and learner, and not only its counters.
+
+    Queues on the cluster are not worth it: their unrolls would be stale after a resume.
+    """
+    return config.replay.saved if is_off_policy(config) else config.runtime == "local"
+
+
+def task_replay(config: RunConfig, tasks: Sequence[TaskSpec]) -> TaskReplay:
+    """Build the replay of an off-policy run."""
+    from replay.task_replay import TaskReplay
+
+    algorithm = config.algorithm
+    if not isinstance(algorithm, SacConfig | Td3Config):
+        raise ValueError(f"only sac and td3 learn from replay, not {algorithm.kind}")
+    guide = algorithm.guide
+    return TaskReplay(
+        tasks,
+        capacity=config.replay.capacity,
+        batch_size=config.learner.batch_size,
+        window=guide.step,
+        windows_every=guide.step if guide.kind == "ctpg" else 0,
+        window_batch=config.learner.batch_size,
+        learning_starts=algorithm.exploration_steps,
+        samples_per_insert=config.replay.samples_per_insert,
+        slack=config.replay.slack,
+        generator=stream(config.seed, "replay"),
+    )
 
 
 def trajectory_queues(config: RunConfig, tasks: Sequence[TaskSpec]) -> TrajectoryQueues:
@@ -70,28 +122,48 @@ def network(config: RunConfig, tasks: Sequence[TaskSpec]) -> ActorCritic:
     return build_network(tasks, config.network, seed=integer(config.seed, "network"))
 
 
+def control_agent(config: RunConfig, tasks: Sequence[TaskSpec]) -> ControlAgent:
+    """Build what off-policy actors act with, with its seeded initial weights."""
+    from repertory.networks.control_agent import build_agent
+
+    return build_agent(tasks, config, seed=integer(config.seed, "network"))
+
+
 def learner(config: RunConfig, tasks: Sequence[TaskSpec]) -> Learner:
     """Build the update rule with its network on its device."""
-    module = network(config, tasks)
     match config.algorithm:
         case VTraceConfig():
             from learner.vtrace import VTraceLearner
 
-            return VTraceLearner(module, config, tasks)
+            return VTraceLearner(network(config, tasks), config, tasks)
         case PpoConfig():
             from learner.ppo import PpoLearner
 
-            return PpoLearner(module, config, tasks)
+            return PpoLearner(network(config, tasks), config, tasks)
+        case SacConfig():
+            from learner.sac import SacLearner
+
+            return SacLearner(control_agent(config, tasks), config, tasks)
+        case Td3Config():
+            from learner.td3 import Td3Learner
+
+            return Td3Learner(control_agent(config, tasks), config, tasks)
 
 
-def network_policy(
+def acting_policy(
     config: RunConfig,
     tasks: Sequence[TaskSpec],
     generator: np.random.Generator,
     *,
     greedy: bool = False,
-) -> NetworkPolicy:
-    """Build a policy that acts with the network, in the actors' precision."""
+    guided: bool = False,
+) -> Policy:
+    """Build a policy that acts with the run's network, in the actors' precision.
+
+    Only rollout workers are `guided`: evaluation is always each task's own policy.
+    """
+    if is_off_policy(config):
+        return _control_policy(config, tasks, generator, greedy=greedy, guided=guided)
     from actors.policy import NetworkPolicy
     from repertory.networks.acting import for_acting
 
@@ -99,6 +171,21 @@ def network_policy(
         network(config, tasks), config.actors.precision, config.actors.memory_format
     )
     return NetworkPolicy(acting, generator, greedy=greedy)
+
+
+def _control_policy(
+    config: RunConfig,
+    tasks: Sequence[TaskSpec],
+    generator: np.random.Generator,
+    *,
+    greedy: bool,
+    guided: bool,
+) -> Policy:
+    from actors.control_policy import ControlPolicy
+    from actors.guidance import guided_policy
+
+    own = ControlPolicy(control_agent(config, tasks), config, generator, greedy=greedy)
+    return guided_policy(own, config, generator) if guided else own
 
 
 def rollout_worker(
@@ -128,7 +215,7 @@ def rollout_worker(
         )
         generator = stream(config.seed, *path, "policy", group)
         generators.append(generator)
-        groups.append((lanes, network_policy(config, tasks, generator)))
+        groups.append((lanes, acting_policy(config, tasks, generator, guided=True)))
     unroller = Unroller(
         groups,
         tasks,
@@ -147,6 +234,10 @@ def evaluation_environment(config: RunConfig) -> RunConfig:
         case AtariConfig() as atari:
             whole = atari.model_copy(update={"clip_rewards": False, "life_loss_ends": False})
             return config.model_copy(update={"environment": whole})
+        case MetaworldConfig() as metaworld:
+            # Success is any step's; returns compare only over whole episodes.
+            whole_episodes = metaworld.model_copy(update={"success_ends": False})
+            return config.model_copy(update={"environment": whole_episodes})
         case _:
             return config
 

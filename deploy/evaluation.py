@@ -22,7 +22,7 @@ from repertory import checkpoint
 from repertory.config import RunConfig
 from repertory.errors import BadInput, RepertoryError
 from repertory.seeding import stream
-from repertory.types import EpisodeRecord, TaskSpec, Weights
+from repertory.types import EpisodeRecord, TaskSpec, Weights, weights_from_state
 
 if TYPE_CHECKING:
     from repertory.run_directory import RunDirectory
@@ -147,9 +147,7 @@ def weights_of(run: RunDirectory, checkpoint_path: Path | None = None) -> tuple[
         state, _, _ = checkpoint.load_latest(run.checkpoints, only=("weights", "counters"))
     else:
         state = checkpoint.load(checkpoint_path, only=("weights", "counters"))
-    saved = state["weights"]
-    weights = Weights(version=int(saved["version"]), vector=np.array(saved["vector"]))
-    return weights, int(state["counters"]["env_steps"])
+    return weights_from_state(state["weights"]), int(state["counters"]["env_steps"])
 
 
 def film(
@@ -241,7 +239,7 @@ def _policy(
         raise BadInput(f"unknown policy '{name}'; allowed: greedy, sampled, random")
     if weights is None:
         raise BadInput(f"the {name} policy needs weights")
-    policy = build.network_policy(config, known, generator, greedy=name == "greedy")
+    policy = build.acting_policy(config, known, generator, greedy=name == "greedy")
     policy.load(weights)
     return policy
 

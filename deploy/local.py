@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import torch
 from rich.console import Console
 
 from deploy import build
@@ -19,7 +20,7 @@ from repertory import checkpoint
 from repertory.config import RunConfig
 from repertory.errors import RepertoryError
 from repertory.ports import State
-from repertory.types import Weights
+from repertory.types import Weights, weights_from_state, weights_state
 
 if TYPE_CHECKING:
     from actors.worker import RolloutWorker
@@ -56,14 +57,14 @@ class LocalRun:
     def __init__(self, config: RunConfig) -> None:
         self.config = config
         self.tasks = build.tasks_of(config)
-        self.queues = build.trajectory_queues(config, self.tasks)
+        self.experience = build.experience(config, self.tasks)
         self.learner = build.learner(config, self.tasks)
         self.weights = LatestWeights(config.actors.version_delay)
         self.loop = LearnerLoop(
             self.learner,
             self._publish,
             publish_every=config.learner.publish_every,
-            progress=lambda: self.queues.steps / config.total_steps,
+            progress=lambda: self.experience.steps / config.total_steps,
         )
         self.incarnation = 0
         self.workers = self._build_workers()
@@ -79,29 +80,27 @@ class LocalRun:
 
     def _publish(self, weights: Weights) -> None:
         self.weights.publish(weights)
-        self.queues.set_version(weights.version)
+        self.experience.published(weights)
 
     def round(self) -> None:
         """Let every worker play one unroll, then update while whole batches are there."""
         for worker in self.workers:
-            self.queues.insert(worker.iterate())
-        while (batch := self.queues.next_batch(0.0)) is not None:
+            self.experience.insert(worker.iterate())
+        while (batch := self.experience.next_batch(0.0)) is not None:
             self.loop.update(batch)
 
     def state(self) -> State:
-        """Return the whole run: learner, queues with their contents, workers, counters."""
+        """Return the whole run: learner, experience, workers, counters."""
         weights = self.learner.weights()
         return {
             "runtime": "local",
             "learner": self.learner.state(),
-            "weights": {"version": weights.version, "vector": weights.vector},
-            "published": [
-                {"version": w.version, "vector": w.vector} for w in self.weights.published
-            ],
-            "queues": self.queues.state(contents=True),
+            "weights": weights_state(weights),
+            "published": [weights_state(published) for published in self.weights.published],
+            "experience": self.experience.state(contents=build.saves_contents(self.config)),
             "workers": [worker.state() for worker in self.workers],
             "counters": {
-                "env_steps": self.queues.steps,
+                "env_steps": self.experience.steps,
                 "updates": self.loop.updates,
                 "incarnation": self.incarnation,
             },
@@ -111,9 +110,9 @@ class LocalRun:
         """Take up `state`. With other workers than were saved, these begin new episodes."""
         self.learner.restore(state["learner"])
         self.loop.updates = int(state["counters"]["updates"])
-        self.queues.restore(state["queues"])
+        self.experience.restore(state["experience"])
         for published in state.get("published", [state["weights"]]):
-            self._publish(Weights(int(published["version"]), published["vector"]))
+            self._publish(weights_from_state(published))
         saved = state.get("workers", [])
         if len(saved) == len(self.workers) and _same_lanes(self.workers, saved):
             self.incarnation = int(state["counters"]["incarnation"])
@@ -148,6 +147,9 @@ def train(
     `after_round` may end the run early by returning True (tests use it); the run then ends as on
     Ctrl-C, with a checkpoint. `console` is where the progress goes, standard output by default.
     """
+    # As in the cluster: more threads than were asked for would change the numbers, and on a busy
+    # machine small products wait for each other.
+    torch.set_num_threads(config.learner.threads)
     local = LocalRun(config)
     sink = sinks_of(config, local.tasks, run, console)
     recorder = Recorder(config, local.tasks, run, sink)
@@ -156,20 +158,20 @@ def train(
         local.restore(state)
         recorder.restore(state)
         log.info("resumed from %s", path.name)
-    evaluated = _evaluation_index(config, local.queues.steps)
+    evaluated = _evaluation_index(config, local.experience.steps)
     saved_at = logged_at = local.loop.updates
     saved_wall = recorder.wall_s
     ended_early = False
     with StopRequest() as stop:
         try:
-            while local.queues.steps < config.total_steps and not stop and not ended_early:
+            while local.experience.steps < config.total_steps and not stop and not ended_early:
                 local.round()
                 updates = local.loop.updates
-                recorder.episodes(local.queues.drain_episodes())
+                recorder.episodes(local.experience.drain_episodes())
                 if updates - logged_at >= config.logging.every_updates:
                     _log(local, recorder)
                     logged_at = updates
-                due = _evaluation_index(config, local.queues.steps)
+                due = _evaluation_index(config, local.experience.steps)
                 if due > evaluated:
                     evaluated = due
                     _evaluate(local, recorder, stop)
@@ -191,9 +193,9 @@ def train(
 
 
 def _log(local: LocalRun, recorder: Recorder) -> None:
-    metrics = local.learner.metrics() | local.queues.metrics()
+    metrics = local.learner.metrics() | local.experience.metrics()
     metrics["health/actors_alive"] = len(local.workers)
-    recorder.row(local.queues.steps, local.loop.updates, metrics)
+    recorder.row(local.experience.steps, local.loop.updates, metrics)
 
 
 def _evaluate(local: LocalRun, recorder: Recorder, stop: StopRequest) -> None:
@@ -209,7 +211,7 @@ def _evaluate(local: LocalRun, recorder: Recorder, stop: StopRequest) -> None:
         seed=settings.seed,
         should_stop=lambda: bool(stop),
     )
-    steps = local.queues.steps
+    steps = local.experience.steps
     films = (
         [] if stop else films_of(local.config, weights, names, seed=settings.seed, env_steps=steps)
     )

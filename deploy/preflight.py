@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import psutil
 
 from deploy import address, placement
-from deploy.build import lanes_per_task
+from deploy.build import is_off_policy, lanes_per_task
 from envs.registry import held_out_tasks, task_specs, training_tasks
-from repertory.config import RunConfig
+from repertory.config import RunConfig, SacConfig, Td3Config
 from repertory.errors import BadInput
 from repertory.types import TaskSpec
 
@@ -43,6 +43,10 @@ def check(config: RunConfig, *, probe_cluster: bool = True) -> Plan:
     held_out = held_out_tasks(config)
     _check_network(config, tasks)
     _check_lanes(config, len(tasks))
+    if is_off_policy(config):
+        _check_replay(config, tasks)
+    else:
+        _check_queues(config)
     _check_device(config)
     lanes = lanes_per_task(config, len(tasks))
     parts = placement.parts(config, tasks)
@@ -51,7 +55,7 @@ def check(config: RunConfig, *, probe_cluster: bool = True) -> Plan:
         _check_memory(config, memory)
     warnings = (
         *_uneven_lanes(config, tasks, lanes),
-        *_long_lag(config),
+        *(() if is_off_policy(config) else _long_lag(config)),
         *_few_cores(config),
     )
     if config.address and probe_cluster:
@@ -72,14 +76,59 @@ def _check_combinations(config: RunConfig) -> None:
             f"actors.groups {config.actors.groups} needs at least as many actors.lanes, "
             f"got {config.actors.lanes}"
         )
+
+
+def _check_queues(config: RunConfig) -> None:
     if config.queue.capacity_batches < 1:
         raise BadInput(
             f"queue.capacity_batches {config.queue.capacity_batches:g} holds less than a batch, "
             "which could then never be filled: make it at least 1"
         )
+    count, lanes = config.actors.count, config.actors.lanes
+    under_way = count * lanes * config.actors.max_outstanding
+    if config.learner.batch_size > under_way:
+        wanted = -(-config.learner.batch_size // (count * config.actors.max_outstanding))
+        raise BadInput(
+            f"learner.batch_size {config.learner.batch_size} is more unrolls than {count} actors x "
+            f"{lanes} lanes with {config.actors.max_outstanding} outstanding each can have under "
+            f"way ({under_way}): raise actors.lanes to {wanted} or lower learner.batch_size"
+        )
+
+
+def _check_replay(config: RunConfig, tasks: tuple[TaskSpec, ...]) -> None:
+    count, batch, capacity = len(tasks), config.learner.batch_size, config.replay.capacity
+    algorithm = config.algorithm
+    if not isinstance(algorithm, SacConfig | Td3Config):
+        return
+    if batch % count:
+        raise BadInput(
+            f"learner.batch_size {batch} is not a multiple of the {count} tasks, which share it "
+            f"equally: {max(1, batch // count) * count} or {(batch // count + 1) * count} would be"
+        )
+    if capacity < batch or capacity < count * algorithm.guide.step:
+        least = max(batch, count * algorithm.guide.step)
+        raise BadInput(
+            f"replay.capacity {capacity} is too small for learner.batch_size {batch} and {count} "
+            f"tasks with windows of {algorithm.guide.step} steps: make it at least {least}"
+        )
+    first = algorithm.exploration_steps * count
+    if first >= config.total_steps:
+        raise BadInput(
+            f"algorithm.exploration_steps {algorithm.exploration_steps} for each of {count} tasks "
+            f"uses up total_steps {config.total_steps}, so nothing would be learned: lower one or "
+            "raise the other"
+        )
 
 
 def _check_network(config: RunConfig, tasks: tuple[TaskSpec, ...]) -> None:
+    kind, wanted = tasks[0].action.kind, "box" if is_off_policy(config) else "discrete"
+    if kind != wanted:
+        words = {"box": "continuous", "discrete": "discrete"}
+        fitting = "sac or td3" if kind == "box" else "vtrace or ppo"
+        raise BadInput(
+            f"algorithm.kind {config.algorithm.kind} plays {words[wanted]} actions, but those of "
+            f"{tasks[0].name} are {words[kind]}: use --algorithm.kind {fitting}"
+        )
     shape = tasks[0].observation.shape
     vectors = len(shape) == 1
     if vectors and config.network.torso != "mlp":
@@ -101,14 +150,6 @@ def _check_lanes(config: RunConfig, tasks: int) -> None:
         raise BadInput(
             f"{tasks} tasks need at least {tasks} lanes; {count} actors x {lanes} lanes give "
             f"{total}: raise actors.lanes to {-(-tasks // count)}"
-        )
-    under_way = total * config.actors.max_outstanding
-    if config.learner.batch_size > under_way:
-        wanted = -(-config.learner.batch_size // (count * config.actors.max_outstanding))
-        raise BadInput(
-            f"learner.batch_size {config.learner.batch_size} is more unrolls than {count} actors x "
-            f"{lanes} lanes with {config.actors.max_outstanding} outstanding each can have under "
-            f"way ({under_way}): raise actors.lanes to {wanted} or lower learner.batch_size"
         )
 
 

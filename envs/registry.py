@@ -7,18 +7,26 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from repertory.config import AtariConfig, CountingConfig, RunConfig
+from repertory.config import (
+    AtariConfig,
+    CountingConfig,
+    EnvironmentConfig,
+    HalfCheetahConfig,
+    MetaworldConfig,
+    PointMassConfig,
+    RunConfig,
+)
 from repertory.errors import BadInput, did_you_mean
 from repertory.ports import Lanes
 from repertory.types import ActionSpec, ObservationSpec, TaskSpec
 
-PREFIXES = ("atari", "counting")
+PREFIXES = ("atari", "metaworld", "halfcheetah", "pointmass", "counting")
 """The first word of every task's name."""
 
 
 def resolve(
     names: Sequence[str],
-    environment: AtariConfig | CountingConfig,
+    environment: EnvironmentConfig,
     held_out: Collection[str] | None = None,
 ) -> tuple[str, ...]:
     """Return the tasks that names of tasks and suites stand for, in their order.
@@ -78,13 +86,13 @@ def held_out_tasks(config: RunConfig) -> tuple[str, ...]:
             games = dict.fromkeys(task.split("/")[1] for task in trained)
             default = [task for game in games for task in suites.default_held_out(game)]
             return tuple(task for task in default if task not in trained)
-        case CountingConfig():
+        case _:
             return ()
 
 
 def task_specs(
     names: Sequence[str],
-    environment: AtariConfig | CountingConfig,
+    environment: EnvironmentConfig,
     discount: float,
     action: ActionSpec | None = None,
 ) -> tuple[TaskSpec, ...]:
@@ -104,29 +112,40 @@ def task_specs(
         case AtariConfig():
             from envs.atari import catalog
 
-            games = [catalog.parse(name).game for name in names]
             if action is None:
+                games = [catalog.parse(name).game for name in names]
                 actions = catalog.action_set(games, environment.full_action_space)
-                action = ActionSpec("discrete", len(actions))
+                own = ActionSpec("discrete", len(actions))
             side = environment.frame_size
             observation = ObservationSpec((side, side), "uint8", environment.stack)
             frames = environment.frame_skip
+        case MetaworldConfig():
+            from envs.metaworld import catalog as metaworld
+
+            observation, own, frames = metaworld.OBSERVATION, metaworld.ACTION, 5
+        case HalfCheetahConfig():
+            from envs.half_cheetah import catalog as half_cheetah
+
+            observation, own, frames = half_cheetah.OBSERVATION, half_cheetah.ACTION, 5
+        case PointMassConfig():
+            from envs import point_mass
+
+            observation, own, frames = point_mass.OBSERVATION, point_mass.ACTION, 1
         case CountingConfig():
             from envs import counting
 
             for name in names:
                 counting.number(name)
-            action = action or ActionSpec("discrete", environment.actions)
-            observation = ObservationSpec((3,), "float32", 1)
-            frames = 1
+            own = ActionSpec("box" if environment.continuous else "discrete", environment.actions)
+            observation, frames = ObservationSpec((3,), "float32", 1), 1
     return tuple(
-        TaskSpec(index, name, observation, action, discount, frames_per_step=frames)
+        TaskSpec(index, name, observation, action or own, discount, frames_per_step=frames)
         for index, name in enumerate(names)
     )
 
 
 def make_lanes(
-    environment: AtariConfig | CountingConfig,
+    environment: EnvironmentConfig,
     tasks: Sequence[TaskSpec],
     assignment: Sequence[int],
     *,
@@ -150,6 +169,18 @@ def make_lanes(
             from envs.atari.lanes import AtariLanes
 
             return AtariLanes(tasks, assignment, environment, seed=seed, path=path)
+        case MetaworldConfig():
+            from envs.metaworld.lanes import MetaworldLanes
+
+            return MetaworldLanes(tasks, assignment, environment, seed=seed, path=path)
+        case HalfCheetahConfig():
+            from envs.half_cheetah.lanes import HalfCheetahLanes
+
+            return HalfCheetahLanes(tasks, assignment, environment, seed=seed, path=path)
+        case PointMassConfig():
+            from envs.point_mass import PointMassLanes
+
+            return PointMassLanes(tasks, assignment, environment, seed=seed, path=path)
         case CountingConfig():
             from envs.counting import CountingLanes
 
@@ -158,9 +189,17 @@ def make_lanes(
 
 def list_suites() -> tuple[str, ...]:
     """Return the names of all suites that stand for several tasks."""
+    from envs import point_mass
     from envs.atari import suites
+    from envs.half_cheetah import catalog as half_cheetah
+    from envs.metaworld import catalog as metaworld
 
-    return suites.suites()
+    return (
+        *suites.suites(),
+        *metaworld.suites(),
+        *half_cheetah.suites(),
+        *point_mass.suites(),
+    )
 
 
 def _given_held_out(config: RunConfig) -> tuple[str, ...]:
@@ -170,7 +209,7 @@ def _given_held_out(config: RunConfig) -> tuple[str, ...]:
 
 
 def _expand(
-    name: str, environment: AtariConfig | CountingConfig, held_out: Collection[str] | None
+    name: str, environment: EnvironmentConfig, held_out: Collection[str] | None
 ) -> tuple[str, ...]:
     prefix = name.split("/")[0]
     if prefix not in PREFIXES:
@@ -189,10 +228,24 @@ def _expand(
             f"'{name}' is of the suite {prefix}, but environment.suite is {environment.suite}; "
             "a run's tasks are all of one suite."
         )
-    if prefix == "counting":
-        from envs import counting
+    match prefix:
+        case "counting":
+            from envs import counting
 
-        return (f"counting/{counting.number(name)}",)
-    from envs.atari import suites
+            return (f"counting/{counting.number(name)}",)
+        case "metaworld":
+            from envs.metaworld import catalog as metaworld
 
-    return suites.expand(name, held_out)
+            return metaworld.expand(name)
+        case "halfcheetah":
+            from envs.half_cheetah import catalog as half_cheetah
+
+            return half_cheetah.expand(name)
+        case "pointmass":
+            from envs import point_mass
+
+            return point_mass.expand(name)
+        case _:
+            from envs.atari import suites
+
+            return suites.expand(name, held_out)

@@ -6,8 +6,8 @@ import queue
 import threading
 from collections.abc import Callable
 
-from repertory.ports import BatchSource, Learner
-from repertory.types import Unroll, Weights
+from repertory.ports import Batch, BatchSource, Learner
+from repertory.types import Weights
 
 
 class LearnerLoop:
@@ -27,7 +27,7 @@ class LearnerLoop:
         self._progress = progress
         self.updates = 0
 
-    def update(self, batch: Unroll) -> None:
+    def update(self, batch: Batch) -> None:
         """Learn from one batch and publish when it is time."""
         self._learner.update(batch, min(1.0, self._progress()))
         self.updates += 1
@@ -49,12 +49,12 @@ class Prefetcher:
     def __init__(self, source: BatchSource, poll_s: float = 0.2) -> None:
         self._source = source
         self._poll_s = poll_s
-        self._ready: queue.Queue[Unroll | BaseException] = queue.Queue(maxsize=1)
+        self._ready: queue.Queue[Batch | BaseException] = queue.Queue(maxsize=1)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="prefetch", daemon=True)
         self._thread.start()
 
-    def next_batch(self, timeout_s: float) -> Unroll | None:
+    def next_batch(self, timeout_s: float) -> Batch | None:
         """Return the batch that is ready, or None when none came in time."""
         try:
             item = self._ready.get(timeout=timeout_s)
@@ -78,7 +78,7 @@ class Prefetcher:
         except Exception as error:  # handed to the learner's thread, which raises it
             self._hand_over(error)
 
-    def _hand_over(self, item: Unroll | BaseException) -> None:
+    def _hand_over(self, item: Batch | BaseException) -> None:
         while not self._stopping.is_set():
             try:
                 self._ready.put(item, timeout=self._poll_s)

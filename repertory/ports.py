@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from repertory.types import StepResult, Unroll, Weights
+from repertory.types import EpisodeRecord, ReplayBatch, StepResult, Unroll, Weights
 
 State = dict[str, Any]
 """A part's state for a checkpoint: nested dicts and lists of numpy arrays, str, int, float, bool
@@ -50,12 +50,43 @@ class UnrollSink(Protocol):
         """Whether another unroll is wanted now (the back-pressure signal)."""
 
 
+Batch = Unroll | ReplayBatch
+"""What one update learns from: columns of unrolls, or replayed steps."""
+
+
 @runtime_checkable
 class BatchSource(Protocol):
     """Where learners take from."""
 
-    def next_batch(self, timeout_s: float | None = None) -> Unroll | None:
+    def next_batch(self, timeout_s: float | None = None) -> Batch | None:
         """Return a batch, rows of every task in their share, or None when none came in time."""
+
+
+@runtime_checkable
+class Experience(UnrollSink, BatchSource, Protocol):
+    """What lies between actors and learner: trajectory queues or replay. Safe from any thread."""
+
+    @property
+    def steps(self) -> int:
+        """Valid agent steps received, over all tasks."""
+
+    def published(self, weights: Weights) -> None:
+        """Note what actors act with from now on: its version, and which tasks are guided."""
+
+    def drain_episodes(self) -> list[EpisodeRecord]:
+        """Return the episodes that finished since the last call."""
+
+    def metrics(self) -> dict[str, float]:
+        """Return fill, drops and ages, per task and in all."""
+
+    def state(self, *, contents: bool) -> State:
+        """Return counters and positions, and with `contents` everything that is held."""
+
+    def restore(self, state: State) -> None:
+        """Take up a state; contents only if they were saved."""
+
+    def close(self) -> None:
+        """Wake every waiting thread."""
 
 
 @runtime_checkable
@@ -74,7 +105,7 @@ class Learner(Protocol):
     def version(self) -> int:
         """The version that `weights()` is stamped with."""
 
-    def update(self, batch: Unroll, progress: float) -> None:
+    def update(self, batch: Any, progress: float) -> None:
         """Learn from one batch; `progress` in [0, 1] is the share of the budget spent (for
         schedules).
         """

@@ -1,13 +1,14 @@
 """What crosses a process: frozen dataclasses of numpy arrays.
 
 Axes: T steps of an unroll, L lanes of a worker (B columns once they are a batch), H frames of
-history, A actions, T1 = T + 1, HT1 = H + T + 1. Time leads.
+history, A actions, T1 = T + 1, HT1 = H + T + 1; N replayed steps, W windows of K steps, K1 = K + 1,
+D numbers of an observation, M tasks. Time leads.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int32, Int64, Shaped, UInt8
@@ -118,6 +119,8 @@ class Unroll:
     behaviour_log_probability: Float32[np.ndarray, "T L"]
     guide: Int32[np.ndarray, "T L"]
     """Whose policy acted; equals the lane's task when unguided."""
+    decision: Bool[np.ndarray, "T L"]
+    """Whether a guide decision was taken at this step: a window of replay begins here."""
     recurrent: Float32[np.ndarray, "L R"]
     """Recurrent state before the first step; R is 0 for feed-forward networks."""
     episodes: tuple[EpisodeRecord, ...] = field(default=())
@@ -134,8 +137,61 @@ class Unroll:
 
 
 @dataclass(frozen=True, slots=True)
+class Windows:
+    """W windows of at most K steps each, from one guide decision on; none crosses an episode's end.
+
+    Step k of window w is valid if k < length[w]; the observation that follows the last valid step
+    is observation[length[w], w], of a truncated episode its own last one. What lies beyond is
+    zero. Only the last valid step can be an end.
+    """
+
+    task: Int32[np.ndarray, " W"]
+    guide: Int32[np.ndarray, " W"]
+    """Whose policy was chosen when it was played."""
+    observation: Float32[np.ndarray, "K1 W D"]
+    action: Float32[np.ndarray, "K W A"]
+    reward: Float32[np.ndarray, "K W"]
+    length: Int32[np.ndarray, " W"]
+    terminated: Bool[np.ndarray, " W"]
+    truncated: Bool[np.ndarray, " W"]
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayBatch:
+    """N replayed steps ordered by task, N/M of each, and windows where the guide is due."""
+
+    task: Int32[np.ndarray, " N"]
+    observation: Float32[np.ndarray, "N D"]
+    action: Float32[np.ndarray, "N A"]
+    reward: Float32[np.ndarray, " N"]
+    terminated: Bool[np.ndarray, " N"]
+    truncated: Bool[np.ndarray, " N"]
+    next_observation: Float32[np.ndarray, "N D"]
+    success_rate: Float32[np.ndarray, " M"]
+    """Share of each task's latest episodes that succeeded; NaN while unknown."""
+    windows: Windows | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Weights:
     """One published version of a network set as a flat float32 vector."""
 
     version: int
     vector: Float32[np.ndarray, " P"]
+    guided: Bool[np.ndarray, " M"] | None = None
+    """Tasks that the guide may act for (others are blocked); None where there is no guide."""
+
+
+def weights_state(weights: Weights) -> dict[str, Any]:
+    """Return weights as a tree for a checkpoint."""
+    return {"version": weights.version, "vector": weights.vector, "guided": weights.guided}
+
+
+def weights_from_state(state: dict[str, Any]) -> Weights:
+    """Return the weights that `weights_state` was given."""
+    guided = state["guided"]
+    return Weights(
+        int(state["version"]),
+        np.array(state["vector"]),
+        None if guided is None else np.array(guided),
+    )

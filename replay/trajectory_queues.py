@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from repertory.ports import State
-from repertory.types import EpisodeRecord, TaskSpec, Unroll
+from repertory.types import EpisodeRecord, TaskSpec, Unroll, Weights
 from replay.batch import Row, batch_of, unroll_from_state, unroll_to_state
 from replay.ledger import DeliveryLedger
 
@@ -108,10 +108,10 @@ class TrajectoryQueues:
 
     # -- source ----------------------------------------------------------------------------------
 
-    def set_version(self, version: int) -> None:
-        """Tell the queues the learner's version, against which staleness is measured."""
+    def published(self, weights: Weights) -> None:
+        """Note the newest version, against which staleness is measured."""
         with self._changed:
-            self._version = version
+            self._version = weights.version
 
     def next_batch(self, timeout_s: float | None = None) -> Unroll | None:
         """Return a batch of B columns ordered by task, or None when none is complete in time.

@@ -74,6 +74,7 @@ def batch_of(
             random.uniform(0.1, 0.9, (steps, columns)), dtype=np.float32, casting="same_kind"
         ),
         "guide": np.tile(task, (steps, 1)),
+        "decision": np.zeros((steps, columns), bool),
         "recurrent": random.normal(size=(columns, recurrent)).astype(np.float32),
     }
     return Unroll(**{**fields, **replaced})

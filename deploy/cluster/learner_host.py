@@ -1,4 +1,6 @@
-"""The actor that owns queues and learner: unrolls come in, weights go out, updates never wait."""
+"""The actor that learns: batches come in, weights go out; it holds the experience too, unless that
+has a process of its own.
+"""
 
 from __future__ import annotations
 
@@ -6,31 +8,21 @@ import asyncio
 import gc
 import threading
 import time
-from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import ray
 
 from deploy import build
+from deploy.cluster.faults import ANSWER_S
+from deploy.cluster.replay_host import RemoteExperience
+from deploy.cluster.worker_door import Published, Receipt, WorkerDoor
 from learner.loop import LearnerLoop, Prefetcher
 from repertory.config import RunConfig
 from repertory.errors import RepertoryError
-from repertory.ports import State
-from repertory.types import EpisodeRecord, Unroll, Weights
-
-HOLD_S = 5.0
-"""A worker is held back for so long at most within one call; then it asks again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """The answer to a delivery."""
-
-    version: int
-    """The newest published version: the worker pulls it if its own is older."""
-    room: bool
-    """Whether another unroll is wanted; otherwise the worker asks `room` before it plays on."""
+from repertory.ports import Experience, State
+from repertory.types import EpisodeRecord, Unroll, Weights, weights_state
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,32 +49,31 @@ class Report:
 class LearnerHost:
     """Async Ray actor: its methods run on the event loop, updates on a thread of their own."""
 
-    def __init__(self, config_json: str) -> None:
+    def __init__(self, config_json: str, replay: Any = None) -> None:
+        """Build everything; `replay` is the experience's own host, if it has one."""
         import torch
 
         self._config = RunConfig.model_validate_json(config_json)
         torch.set_num_threads(self._config.learner.threads)
         tasks = build.tasks_of(self._config)
-        self._queues = build.trajectory_queues(self._config, tasks)
+        self._replay = replay
+        self._experience: Experience = (
+            RemoteExperience(self._replay)
+            if self._replay is not None
+            else build.experience(self._config, tasks)
+        )
+        self._door = WorkerDoor(self._experience, version_delay=self._config.actors.version_delay)
         self._learner = build.learner(self._config, tasks)
         self._loop = LearnerLoop(
             self._learner,
             self._publish,
             publish_every=self._config.learner.publish_every,
-            progress=lambda: self._queues.steps / self._config.total_steps,
-        )
-        # Workers get the oldest of these: the newest, unless a delay is asked for.
-        self._published: deque[tuple[int, list[Any]]] = deque(
-            maxlen=self._config.actors.version_delay + 1
+            progress=lambda: self._experience.steps / self._config.total_steps,
         )
         self._between_updates = threading.Lock()
-        self._started = asyncio.Event()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
-        self._heard: dict[int, float] = {}
-        self._held: dict[int, int] = {}
-        self._waiting = 0
         self._wait_s = 0.0
         self._busy_s = 0.0
 
@@ -90,14 +81,25 @@ class LearnerHost:
 
     async def start(self, state: State | None) -> None:
         """Take up a checkpoint if there is one, publish the weights, and begin to learn."""
+        await asyncio.to_thread(self._start, state)
+        # Only now: nothing may be counted before the counters are restored.
+        self._door.open()
+
+    def _start(self, state: State | None) -> None:
         if state is not None:
             self._learner.restore(state["learner"])
             self._loop.updates = int(state["counters"]["updates"])
-            self._queues.restore({k: v for k, v in state["queues"].items() if k != "rows"})
+            contents = build.saves_contents(self._config)
+            self._experience.restore(
+                state["experience"]
+                if contents
+                else {k: v for k, v in state["experience"].items() if k != "rows"}
+            )
         self._loop.publish()
+        if self._replay is not None:
+            ray.get(self._replay.open.remote(), timeout=ANSWER_S)
         self._thread = threading.Thread(target=self._run, name="updates", daemon=True)
         self._thread.start()
-        self._started.set()
 
     def _run(self) -> None:
         import torch
@@ -105,9 +107,9 @@ class LearnerHost:
         torch.set_num_threads(self._config.learner.threads)
         gc.collect()
         gc.freeze()
-        prefetcher = Prefetcher(self._queues)
+        prefetcher = Prefetcher(self._experience)
         try:
-            while not self._stopping.is_set() and self._queues.steps < self._config.total_steps:
+            while not self._stopping.is_set() and self._experience.steps < self._config.total_steps:
                 before = time.perf_counter()
                 batch = prefetcher.next_batch(0.2)
                 got = time.perf_counter()
@@ -126,60 +128,48 @@ class LearnerHost:
             prefetcher.stop()
 
     def _publish(self, weights: Weights) -> None:
-        self._published.append((weights.version, [ray.put(weights.vector)]))
-        self._queues.set_version(weights.version)
+        light = Weights(weights.version, np.zeros(0, np.float32), weights.guided)
+        published = Published(light, [ray.put(weights.vector)])
+        self._door.publish(published)
+        if self._replay is not None:
+            ray.get(self._replay.publish.remote(published), timeout=ANSWER_S)
 
     async def stop(self) -> None:
         """End updates after the one that is under way."""
         self._stopping.set()
-        self._queues.close()
+        await asyncio.to_thread(self._experience.close)
         if self._thread is not None:
             await asyncio.to_thread(self._thread.join)
 
     # -- workers ---------------------------------------------------------------------------------
 
     async def insert(self, unroll: Unroll) -> Receipt:
-        """Queue an unroll; the answer waits (not for ever) until another one is wanted."""
-        # A resumed run's counters are restored at the start; nothing may be counted before.
-        await self._started.wait()
-        self._heard[unroll.worker] = time.monotonic()
-        self._queues.insert(unroll)
-        return await self.room(unroll.worker)
+        """Take an unroll; the answer waits (not for ever) until another one is wanted."""
+        return await self._door.insert(unroll)
 
     async def room(self, worker: int) -> Receipt:
-        """Wait until another unroll is wanted, at most `HOLD_S`."""
-        end = time.monotonic() + HOLD_S
-        self._held[worker] = self._held.get(worker, 0) + 1
-        self._waiting += 1
-        try:
-            while not (room := self._queues.has_room()) and time.monotonic() < end:
-                # The more wait, the more rarely each looks: the cost of waiting stays the same.
-                await asyncio.sleep(0.004 * max(1.0, self._waiting / 8))
-        finally:
-            self._waiting -= 1
-            self._held[worker] -= 1
-            self._heard[worker] = time.monotonic()
-        return Receipt(self._published[0][0], room)
+        """Wait until another unroll is wanted."""
+        return await self._door.room(worker)
 
-    async def weights(self, newer_than: int) -> tuple[int, list[Any]] | None:
-        """Return (version, [reference to the vector]) if there are newer weights."""
-        await self._started.wait()
-        return self._published[0] if self._published[0][0] > newer_than else None
+    async def weights(self, newer_than: int) -> Published | None:
+        """Return what workers may have, if it is newer."""
+        return await self._door.weights(newer_than)
 
     # -- driver ----------------------------------------------------------------------------------
 
     async def heartbeat(self) -> Heartbeat:
         """Return counters, silences and the failure that ended updates, if one did."""
-        now = time.monotonic()
         return Heartbeat(
             updates=self._loop.updates,
-            env_steps=self._queues.steps,
-            silent_s={
-                worker: 0.0 if self._held.get(worker) else now - heard
-                for worker, heard in self._heard.items()
-            },
+            env_steps=self._experience.steps,
+            silent_s=await asyncio.to_thread(self._silences),
             failure=self._failure,
         )
+
+    def _silences(self) -> dict[int, float]:
+        if isinstance(self._experience, RemoteExperience):
+            return self._experience.silences()
+        return self._door.silences()
 
     async def report(self) -> Report:
         """Return metrics; waits for the update under way."""
@@ -188,13 +178,13 @@ class LearnerHost:
     def _report(self) -> Report:
         with self._between_updates:
             metrics = self._learner.metrics()
-        metrics |= self._queues.metrics()
+        metrics |= self._experience.metrics()
         total = self._wait_s + self._busy_s
         if total > 0:
             metrics["learner/waiting"] = self._wait_s / total
         self._wait_s = self._busy_s = 0.0
         return Report(
-            self._loop.updates, self._queues.steps, metrics, self._queues.drain_episodes()
+            self._loop.updates, self._experience.steps, metrics, self._experience.drain_episodes()
         )
 
     async def state(self) -> State:
@@ -207,11 +197,11 @@ class LearnerHost:
             return {
                 "runtime": "cluster",
                 "learner": self._learner.state(),
-                "weights": {"version": weights.version, "vector": weights.vector},
-                "queues": self._queues.state(contents=False),
-                "counters": {"env_steps": self._queues.steps, "updates": self._loop.updates},
+                "weights": weights_state(weights),
+                "experience": self._experience.state(contents=build.saves_contents(self._config)),
+                "counters": {"env_steps": self._experience.steps, "updates": self._loop.updates},
             }
 
-    async def acting_weights(self) -> tuple[int, list[Any]]:
+    async def acting_weights(self) -> Published:
         """Return the newest published weights, for evaluation."""
-        return self._published[-1]
+        return self._door.newest

@@ -11,7 +11,7 @@ import numpy as np
 import psutil
 import ray
 
-from deploy import build
+from deploy import build, placement
 from deploy.address import probe
 from repertory.config import RunConfig
 from repertory.errors import ClusterFailure
@@ -47,7 +47,7 @@ def _start(config: RunConfig) -> None:
     gpus = None if config.learner.device != "cpu" else 0
     ray.init(
         # Logical: workers and learner share the cores there are, and none may wait for a slot.
-        num_cpus=config.actors.count + 2,
+        num_cpus=cores_of(config),
         num_gpus=gpus,
         include_dashboard=False,
         object_store_memory=object_store_bytes(config),
@@ -71,7 +71,7 @@ def _join(address: str) -> None:
 def check_room(config: RunConfig) -> None:
     """Raise ClusterFailure when the cluster has too little for the run: Ray would wait for ever."""
     resources = ray.cluster_resources()
-    cores, needed = int(resources.get("CPU", 0)), config.actors.count + 2
+    cores, needed = int(resources.get("CPU", 0)), cores_of(config)
     if cores < needed:
         raise ClusterFailure(
             f"{config.actors.count} workers, the learner and the evaluator need {needed} cores and "
@@ -81,6 +81,12 @@ def check_room(config: RunConfig) -> None:
         raise ClusterFailure(
             "learner.device is cuda and no node of the cluster has a GPU: use --learner.device cpu"
         )
+
+
+def cores_of(config: RunConfig) -> int:
+    """Return the logical cores of workers, learner, evaluator, and replay if it stands apart."""
+    apart = config.replay.place == "process" and build.is_off_policy(config)
+    return config.actors.count + 2 + int(apart)
 
 
 def unroll_bytes(config: RunConfig) -> int:
@@ -94,6 +100,11 @@ def object_store_bytes(config: RunConfig) -> int:
     """Return the object store's size: twice what queues and deliveries under way can pin."""
     under_way = config.actors.count * (config.actors.max_outstanding + 2)
     queued = config.queue.capacity_batches * config.learner.batch_size / config.actors.lanes
+    if build.is_off_policy(config):
+        queued = 0.0
     wanted = int(2 * (under_way + queued) * unroll_bytes(config))
+    if build.saves_contents(config):
+        # A checkpoint travels from where the replay is to the driver, which writes it.
+        wanted += 2 * placement.replay_bytes(config, build.tasks_of(config))
     ceiling = int(0.3 * psutil.virtual_memory().total)
     return min(max(_OBJECT_STORE_FLOOR, wanted), ceiling)

@@ -16,6 +16,8 @@ from deploy.cluster.evaluations import Evaluations
 from deploy.cluster.faults import ANSWER_S, cause_of, first_line, last_line, why_ended
 from deploy.cluster.learner_host import Heartbeat, LearnerHost, Report
 from deploy.cluster.ray_session import ray_session
+from deploy.cluster.replay_host import ReplayHost
+from deploy.cluster.worker_door import Published
 from deploy.cluster.worker_host import WorkerHost
 from deploy.recorder import Recorder
 from deploy.signals import StopRequest
@@ -61,6 +63,7 @@ class Supervisor:
         self.evaluations = Evaluations(config, self._tasks, run, recorder)
         self._report: Any = None
         self._learner: Any = None
+        self._replay: Any = None
 
     # -- start -----------------------------------------------------------------------------------
 
@@ -68,7 +71,10 @@ class Supervisor:
         """Create learner and workers and set them going."""
         gpus = 1 if _learner_on_gpu(self._config) else 0
         host = ray.remote(LearnerHost).options(num_cpus=1, num_gpus=gpus, max_restarts=0)
-        self._learner = host.remote(self._json)
+        if self._config.replay.place == "process" and build.is_off_policy(self._config):
+            replay = ray.remote(ReplayHost).options(num_cpus=1, max_restarts=0)
+            self._replay = replay.remote(self._json)
+        self._learner = host.remote(self._json, *([self._replay] if self._replay else []))
         if state is not None:
             self._incarnation = int(state["counters"].get("incarnation", 0)) + 1
         # Workers build their emulators while the learner builds its network.
@@ -76,13 +82,13 @@ class Supervisor:
             self._start_worker(worker, self._incarnation)
         slim = None
         if state is not None:
-            slim = {key: state[key] for key in ("learner", "queues", "counters")}
+            slim = {key: state[key] for key in ("learner", "experience", "counters")}
         self._ask(self._learner.start.remote(slim), START_S, "to start")
 
     def _start_worker(self, worker: int, incarnation: int) -> None:
         before = self._workers.get(worker)
         host = ray.remote(WorkerHost).options(num_cpus=1, max_restarts=0, max_concurrency=2)
-        handle = host.remote(self._json, self._learner, worker, incarnation)
+        handle = host.remote(self._json, self._replay or self._learner, worker, incarnation)
         self._workers[worker] = _Worker(
             handle=handle,
             running=handle.run.remote(),
@@ -197,10 +203,10 @@ class Supervisor:
         """Start an evaluation of the newest weights; False while another one is under way."""
         if self.evaluations.under_way:
             return False
-        version, vector = self._ask(
+        newest: Published = self._ask(
             self._learner.acting_weights.remote(), ANSWER_S, "for its weights"
         )
-        self.evaluations.begin(version, vector, beat.env_steps, beat.updates)
+        self.evaluations.begin(newest.weights.version, newest.vector, beat.env_steps, beat.updates)
         return True
 
     # -- end -------------------------------------------------------------------------------------

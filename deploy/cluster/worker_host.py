@@ -14,7 +14,7 @@ import ray
 from actors.evaluator import TaskScore
 from deploy import build
 from deploy.cluster.faults import ANSWER_S
-from deploy.cluster.learner_host import Receipt
+from deploy.cluster.worker_door import Published, Receipt
 from deploy.evaluation import Film, evaluate_weights, films_of
 from repertory.config import RunConfig
 from repertory.errors import ClusterFailure
@@ -44,11 +44,13 @@ class LearnerWeights:
         """Return the newest weights if they are newer than `version`."""
         if version >= self.announced:
             return None
-        found = answer(self._learner.weights.remote(version), "a request for weights")
+        found: Published | None = answer(
+            self._learner.weights.remote(version), "a request for weights"
+        )
         if found is None:
             return None
-        newest, (reference,) = found
-        return Weights(newest, answer(reference, "a request for weights"))
+        vector = answer(found.vector[0], "a request for weights")
+        return Weights(found.weights.version, vector, found.weights.guided)
 
 
 class WorkerHost:

@@ -70,10 +70,10 @@ def round_trip() -> Finding:
         after = run.weights.latest
         if before is None or after is None or after.version <= before.version:
             return Finding("round trip", "broken", "an unroll was played, but no weights came back")
-        if not run.queues.steps:
+        if not run.experience.steps:
             return Finding("round trip", "broken", "the queues counted no steps")
         detail = (
-            f"{run.queues.steps} steps through lanes, unrolls and queues; "
+            f"{run.experience.steps} steps through lanes, unrolls and queues; "
             f"{run.loop.updates} updates; weights {before.version} -> {after.version}"
         )
         return Finding("round trip", "ok", detail)

@@ -28,7 +28,7 @@ def test_acting_for_long_keeps_nothing_of_earlier_steps_alive(lstm: int) -> None
     )
     tasks = build.tasks_of(config)
     lanes = build.make_lanes(config.environment, tasks, [0, 1, 0, 1], seed=1, path=("test",))
-    policy = build.network_policy(config, tasks, stream(1, "policy"))
+    policy = build.acting_policy(config, tasks, stream(1, "policy"))
     unroller = Unroller([(lanes, policy)], tasks, length=20, worker=0, incarnation=0)
     unroller.unroll()
     before = _tensors_alive()

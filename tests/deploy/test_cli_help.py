@@ -59,8 +59,8 @@ def test_the_help_of_a_recipe_lists_every_setting_with_its_help_and_its_own_defa
             described = setting.info.description
             assert described is None or described.split("\n")[0] in text, setting.path
     assert "--learner.unroll_length INT T, steps per unroll. (default: 32)" in text
-    assert "--algorithm.kind {vtrace,ppo}" in text
-    assert "--environment.suite {atari,counting}" in text
+    assert "--algorithm.kind {vtrace,ppo,sac,td3}" in text
+    assert "--environment.suite {atari,metaworld,halfcheetah,pointmass,counting}" in text
     assert "--dry_run" in text
 
 

@@ -74,7 +74,7 @@ WRONG = {
     ),
     "unknown kind": (
         ["train", "quickstart", "--algorithm.kind", "ppoo"],
-        "algorithm.kind: expected one of vtrace, ppo, got 'ppoo'. Did you mean 'ppo'?",
+        "algorithm.kind: expected one of vtrace, ppo, sac, td3, got 'ppoo'. Did you mean 'ppo'?",
     ),
     "setting of another kind": (
         ["train", "quickstart", "--algorithm.clip", "0.1"],

@@ -106,7 +106,7 @@ def test_a_run_learns_from_whole_unmixed_rows_and_a_killed_worker_is_replaced(
         assert last[f"task/{task}/return"] == length * (length - 1) / 2
     assert '"worker_replaced"' in run.events.read_text()
     state, _, _ = checkpoint.load_latest(run.checkpoints)
-    counters = state["queues"]["counters"]
+    counters = state["experience"]["counters"]
     taken = state["counters"]["updates"] * config.learner.batch_size
     dropped = sum(c["dropped_overflow"] + c["dropped_stale"] for c in counters.values())
     arrived = sum(c["rows"] for c in counters.values())

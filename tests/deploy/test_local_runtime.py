@@ -50,9 +50,9 @@ def test_every_step_reaches_the_learner_once_and_unmixed(monkeypatch: pytest.Mon
                 seen[key] = seen.get(key, 0) + 1
     # Two lanes of two workers play each task: nothing arrives more often than it was played.
     assert max(seen.values()) <= 4
-    played = sum(counters.rows for counters in run.queues.counters)
+    played = sum(counters.rows for counters in run.experience.counters)
     assert played == 20 * 12
-    left = run.queues.metrics()["replay/rows"]
+    left = run.experience.metrics()["replay/rows"]
     assert played == sum(batch.lanes for batch in batches) + left
 
 
@@ -75,7 +75,7 @@ def test_twenty_updates_equal_ten_and_a_resume_and_ten(config: RunConfig, tmp_pa
     local.train(config, run, True, after_round=lambda r: r.loop.updates >= 20)
     parts, _, _ = checkpoint.load_latest(run.checkpoints)
     assert whole["counters"]["updates"] == 20
-    for part in ("learner", "weights", "queues", "workers", "counters"):
+    for part in ("learner", "weights", "experience", "workers", "counters"):
         assert_same(whole[part], parts[part], part)
     assert_same(whole["recorder"]["averages"], parts["recorder"]["averages"])
 
@@ -132,7 +132,7 @@ def test_a_resume_with_other_workers_goes_on_from_the_same_counters(tmp_path: Pa
     local.train(config, run, True, after_round=stop_at(20))
     again, _, _ = checkpoint.load_latest(run.checkpoints)
     assert again["counters"]["updates"] >= 20
-    assert again["queues"]["refused"] == 0
+    assert again["experience"]["refused"] == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -209,8 +209,8 @@ def test_a_version_delay_is_the_lag_that_is_measured(delay: int) -> None:
     run = LocalRun(config)
     for _ in range(10):
         run.round()
-    run.queues.metrics()
+    run.experience.metrics()
     for _ in range(5):
         run.round()
-    measured = run.queues.metrics()
+    measured = run.experience.metrics()
     assert measured["lag/mean"] == measured["lag/max"] == delay

@@ -52,7 +52,7 @@ def test_ppo_is_compared_with_quickstart_on_the_same_tasks_episodes_and_policies
 SHORT = ("quickstart", "breakout-check")
 
 
-@pytest.mark.parametrize("name", [n for n in RECIPES if n not in (*SHORT, "ppo", "debug-counting")])
+@pytest.mark.parametrize("name", ["single-task", *PRETRAIN, "atari-mixed"])
 def test_impala_recipes_have_the_numbers_of_its_atari_table(name):
     config = get(name).config
     optimiser, algorithm = config.optimiser, config.algorithm
@@ -97,6 +97,54 @@ def test_ppo_updates_on_as_many_steps_as_published():
     assert isinstance(config.algorithm, PpoConfig)
     assert config.learner.batch_size * config.learner.unroll_length == 8 * 128
     assert config.actors.count * config.actors.lanes == config.learner.batch_size
+
+
+CONTROL_GROUPS = {
+    "mt10": (10, 5, 15_000_000, 1_000_000),
+    "mt50": (50, 5, 75_000_000, 10_000_000),
+    "halfcheetah-mt5": (5, 2, 4_000_000, 1_000_000),
+    "halfcheetah-mt8": (8, 2, 6_400_000, 1_000_000),
+}
+
+
+@pytest.mark.parametrize("group", CONTROL_GROUPS)
+@pytest.mark.parametrize("ending", ["-mtsac", "-mhsac", "-ctpg", "-mhsac-ctpg"])
+def test_control_recipes_have_the_numbers_of_the_guidance_paper(group, ending):
+    tasks, layers, steps, capacity = CONTROL_GROUPS[group]
+    config = get(group + ending).config
+    algorithm, optimiser, network = config.algorithm, config.optimiser, config.network
+    assert algorithm.kind == "sac"
+    assert len(check(config).tasks) == tasks
+    assert (network.layers, network.hidden) == (layers, 400)
+    per_task = "mhsac" in ending
+    assert network.heads == ("per_task" if per_task else "shared")
+    assert network.conditioning == ("none" if per_task else "one_hot")
+    assert (config.total_steps, config.replay.capacity) == (steps, capacity)
+    assert config.learner.batch_size == 128 * tasks
+    assert config.replay.samples_per_insert == 128
+    assert (optimiser.kind, optimiser.learning_rate, optimiser.clip_norm) == ("adam", 1e-4, 0.1)
+    assert (algorithm.discount, algorithm.target_step) == (0.99, 0.01)
+    assert (algorithm.reward_scale, algorithm.maskout, algorithm.maskout_from) == (
+        0.1,
+        3e3,
+        100_000,
+    )
+    assert (algorithm.temperature, algorithm.temperature_cap) == (1.0, 1.0)
+    assert algorithm.exploration_steps == 2_000
+    assert config.environment.horizon == (200 if group.startswith("mt") else 1000)
+    guide = algorithm.guide
+    assert guide.kind == ("ctpg" if ending.endswith("ctpg") else "none")
+    if guide.kind == "ctpg":
+        assert (guide.step, guide.filter_samples, guide.filter_from) == (10, 5, 10_000)
+        assert (guide.policy_filter, guide.block, guide.hindsight) == ("on", "temperature", True)
+
+
+@pytest.mark.parametrize("name", ["halfcheetah-mt5-small", "metaworld-small"])
+def test_a_small_pair_differs_in_guidance_alone(name):
+    plain, guided = get(name).config, get(f"{name}-ctpg").config
+    assert guided.algorithm.guide.kind == "ctpg"
+    same = guided.algorithm.model_copy(update={"guide": plain.algorithm.guide})
+    assert guided.model_copy(update={"recipe": name, "algorithm": same}) == plain
 
 
 def test_small_recipes_fit_a_small_machine():

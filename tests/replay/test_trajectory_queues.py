@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from learner.loop import Prefetcher
-from repertory.types import ActionSpec, ObservationSpec, TaskSpec, Unroll
+from repertory.types import ActionSpec, ObservationSpec, TaskSpec, Unroll, Weights
 from replay.ledger import WINDOW, DeliveryLedger
 from replay.trajectory_queues import TrajectoryQueues
 
@@ -52,6 +52,7 @@ def unroll(
         valid=np.ones((STEPS, lanes), np.bool_),
         behaviour_log_probability=-body,
         guide=np.broadcast_to(np.array(lane_tasks, np.int32), (STEPS, lanes)).copy(),
+        decision=np.zeros((STEPS, lanes), np.bool_),
         recurrent=np.zeros((lanes, 0), np.float32),
     )
 
@@ -158,7 +159,7 @@ def test_rows_of_old_weights_are_dropped_and_counted_and_the_rest_keep_their_ord
     source = queues(1, 2, lag=10)
     for sequence, version in enumerate((5, 25, 6, 26), start=1):
         source.insert(unroll([0], sequence=sequence, version=version))
-    source.set_version(30)
+    source.published(Weights(30, np.zeros(0, np.float32)))
     batch = source.next_batch(0.0)
     assert batch is not None
     assert batch.policy_version.tolist() == [25, 26]
@@ -169,7 +170,7 @@ def test_lag_is_measured_per_task_when_a_row_is_used() -> None:
     source = queues(2, 2)
     source.insert(unroll([0], worker=0, version=7))
     source.insert(unroll([1], worker=1, version=9))
-    source.set_version(10)
+    source.published(Weights(10, np.zeros(0, np.float32)))
     assert source.next_batch(0.0) is not None
     row = source.metrics()
     assert row["task/counting/0/lag"] == 3
@@ -278,7 +279,7 @@ def test_rows_in_are_rows_out_plus_rows_dropped_plus_rows_left() -> None:
     for sequence in range(1, 200):
         lanes = generator.integers(0, 3, size=4).tolist()
         source.insert(unroll(lanes, sequence=sequence, version=int(generator.integers(0, 20))))
-        source.set_version(int(generator.integers(0, 20)))
+        source.published(Weights(int(generator.integers(0, 20)), np.zeros(0, np.float32)))
         if sequence % 2:
             batch = source.next_batch(0.0)
             used += batch.lanes if batch is not None else 0

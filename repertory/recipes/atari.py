@@ -1,16 +1,11 @@
-"""The named runs: each recipe is one complete `RunConfig` value, its numbers with their sources."""
+"""On-policy recipes on Atari variants, every number with its source."""
 
 from __future__ import annotations
-
-from collections.abc import Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
 
 from repertory.config import (
     ActorConfig,
     AtariConfig,
     CheckpointConfig,
-    CountingConfig,
     EvaluationConfig,
     LearnerConfig,
     LoggingConfig,
@@ -21,26 +16,7 @@ from repertory.config import (
     RunConfig,
     VTraceConfig,
 )
-from repertory.errors import BadInput, did_you_mean
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """A named run and one line on what it is for."""
-
-    name: str
-    summary: str
-    config: RunConfig
-
-
-def get(name: str) -> Recipe:
-    """Return the recipe called `name`; BadInput names the nearest one."""
-    if name not in RECIPES:
-        raise BadInput(
-            f"unknown recipe '{name}'.{did_you_mean(name, RECIPES)} Recipes: {', '.join(RECIPES)}"
-        )
-    return RECIPES[name]
-
+from repertory.recipes.recipe import Recipe
 
 # Espeholt et al. 2018, table G.1: discount 0.99, baseline cost 0.5, entropy 0.01, losses summed
 # over 32 unrolls of 20 steps; RMSProp (TensorFlow's, epsilon 0.01 under the root, no momentum, the
@@ -200,22 +176,6 @@ _PPO = RunConfig(
     checkpoint=CheckpointConfig(every_s=60.0),
 )
 
-_DEBUG_COUNTING = RunConfig(
-    recipe="debug-counting",
-    tasks=("counting/0", "counting/1", "counting/2"),
-    held_out=(),
-    total_steps=12_000,
-    runtime="local",
-    environment=CountingConfig(),
-    network=NetworkConfig(torso="mlp", hidden=32),
-    algorithm=_IMPALA,
-    optimiser=OptimiserConfig(kind="adam", learning_rate=1e-3, epsilon=1e-5),
-    learner=LearnerConfig(batch_size=6, unroll_length=10, device="cpu", compile="off"),
-    actors=ActorConfig(count=2, lanes=6),
-    evaluation=EvaluationConfig(every_steps=0, episodes=2, lanes=3, at_end=True),
-    logging=LoggingConfig(wandb="disabled"),
-)
-
 
 def _pretrain(game: str, variants: int, total_steps: int) -> Recipe:
     """One network on all training variants of a game (Ali Taiga et al. 2023), lanes in equal parts.
@@ -245,7 +205,7 @@ def _pretrain(game: str, variants: int, total_steps: int) -> Recipe:
 _FIFTEEN_BILLION_FRAMES = 3_750_000_000
 _STEPS_PER_VARIANT = 50_000_000
 
-_ALL = (
+RECIPES = (
     Recipe("quickstart", "four Breakout variants, minutes on two cores", _QUICKSTART),
     Recipe("breakout-check", "default Breakout against published early curves", _BREAKOUT_CHECK),
     Recipe("single-task", "the baseline: one variant, one deep network", _SINGLE_TASK),
@@ -255,6 +215,4 @@ _ALL = (
     _pretrain("bank_heist", 29, 29 * _STEPS_PER_VARIANT),
     Recipe("atari-mixed", "eight games, 18 actions, unclipped rewards, PopArt", _ATARI_MIXED),
     Recipe("ppo", "the quickstart's tasks with PPO on the same pipeline", _PPO),
-    Recipe("debug-counting", "the counting environment: data flow in seconds", _DEBUG_COUNTING),
 )
-RECIPES: Mapping[str, Recipe] = MappingProxyType({recipe.name: recipe for recipe in _ALL})

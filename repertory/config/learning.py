@@ -1,0 +1,52 @@
+"""How batches become weights."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from repertory.config.base import MemoryFormat, Positive, PositiveFloat, Precision, Settings
+
+
+class OptimiserConfig(Settings):
+    """Optimiser and its schedule."""
+
+    kind: Literal["rmsprop", "rmsprop_tensorflow", "adam"] = "rmsprop_tensorflow"
+    """rmsprop divides by sqrt(ms) + epsilon, rmsprop_tensorflow by sqrt(ms + epsilon)."""
+    learning_rate: PositiveFloat = 6e-4
+    anneal: Literal["linear", "none"] = "linear"
+    """linear: to zero at the end of the budget."""
+    epsilon: PositiveFloat = 0.01
+    decay: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.99
+    momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    clip_norm: PositiveFloat = 40.0
+    """Global gradient norm is clipped to this."""
+
+
+class LearnerConfig(Settings):
+    """How batches become weights."""
+
+    batch_size: Positive = 32
+    """Per update, equal shares of the tasks: unrolls (V-trace, PPO), replayed steps (SAC, TD3)."""
+    unroll_length: Positive = 20
+    """T, steps per unroll."""
+    publish_every: Positive = 1
+    """Updates between publications of the weights."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Precision = "auto"
+    """bf16: convolutions and matrix products in bfloat16; losses and log-probabilities are always
+    float32.
+    """
+    memory_format: MemoryFormat = "auto"
+    """Layout of images in convolutions; `auto` is channels_last, the faster one where measured."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """Compile the update (needs a C++ compiler). `auto` does not: on CPUs it was measured to gain
+    nothing, and on CUDA it was not measured.
+    """
+    threads: Positive = 1
+    """Threads of the matrix library in the learner's process."""
+    nonfinite_limit: Positive = 10
+    """So many updates in a row with a loss or gradient that is not finite end the run; each is
+    skipped.
+    """

@@ -1,0 +1,67 @@
+"""What a run writes: evaluations, checkpoints, metrics."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import model_validator
+
+from repertory.config.base import NonNegative, Positive, PositiveFloat, Settings
+
+
+class EvaluationConfig(Settings):
+    """Evaluation beside training, on workers of its own."""
+
+    every_steps: NonNegative = 0
+    """Agent steps between evaluations; 0 for none but the last."""
+    episodes: Positive = 5
+    """Episodes per task and policy."""
+    policies: tuple[Literal["greedy", "sampled", "random"], ...] = ("greedy",)
+    """greedy: the likeliest action; sampled: as in training; random: the floor to compare with."""
+    lanes: Positive = 16
+    seed: int = 12_345
+    """Evaluation seeds are its own: the same episodes' starts at every evaluation."""
+    at_end: bool = True
+    max_steps: Positive = 27_000
+    """Agent steps after which an evaluation episode counts as it stands: a greedy policy can loop
+    for ever.
+    """
+    timeout_s: PositiveFloat = 3_600.0
+    """An evaluation that takes longer is given up (cluster only)."""
+    videos: NonNegative = 0
+    """Tasks of which one episode is filmed at each evaluation."""
+
+    @model_validator(mode="after")
+    def _played(self) -> EvaluationConfig:
+        if not self.policies:
+            raise ValueError("evaluation.policies: need at least one, for instance greedy")
+        return self
+
+
+class CheckpointConfig(Settings):
+    """Atomic, complete, rotated."""
+
+    every_s: PositiveFloat = 300.0
+    """Seconds between checkpoints in the cluster runtime; the local runtime counts updates
+    instead.
+    """
+    every_updates: NonNegative = 0
+    """Updates between checkpoints; 0 leaves it to the clock."""
+    keep: Positive = 3
+    """Newest checkpoints kept."""
+
+
+class LoggingConfig(Settings):
+    """Metrics and where they go; `metrics.jsonl` is always written."""
+
+    every_s: PositiveFloat = 5.0
+    """Seconds between rows in the cluster runtime."""
+    every_updates: Positive = 20
+    """Updates between rows in the local runtime."""
+    window: Positive = 100
+    """Episodes per task that running means cover."""
+    wandb: Literal["auto", "online", "offline", "disabled"] = "auto"
+    """auto: online with a key, offline without."""
+    wandb_project: str = "repertory"
+    wandb_group: str = ""
+    wandb_checkpoints: Literal["none", "last", "all"] = "none"

@@ -1,0 +1,112 @@
+"""The whole of a run in one value."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import model_validator
+
+from repertory.config.algorithms import (
+    AlgorithmConfig,
+    PpoConfig,
+    SacConfig,
+    Td3Config,
+    VTraceConfig,
+)
+from repertory.config.base import NonNegative, Positive, Settings
+from repertory.config.collecting import ActorConfig, QueueConfig, ReplayConfig
+from repertory.config.environments import AtariConfig, EnvironmentConfig
+from repertory.config.learning import LearnerConfig, OptimiserConfig
+from repertory.config.networks import NetworkConfig
+from repertory.config.records import CheckpointConfig, EvaluationConfig, LoggingConfig
+
+
+def _unfit(algorithm: AlgorithmConfig, network: NetworkConfig) -> str | None:
+    """Return what is wrong between algorithm and network, in one sentence."""
+    kind = algorithm.kind
+    match algorithm:
+        case SacConfig() | Td3Config():
+            if network.torso != "mlp":
+                return f"algorithm.kind {kind} needs network.torso mlp, not {network.torso}"
+            if network.lstm or network.popart.enabled:
+                return f"algorithm.kind {kind} has neither LSTM nor PopArt: leave both off"
+            if network.conditioning == "embedding":
+                return f"algorithm.kind {kind} takes network.conditioning none or one_hot"
+        case _:
+            if network.heads != "shared":
+                return (
+                    f"network.heads {network.heads} is for algorithm.kind sac and td3, not {kind}"
+                )
+    return None
+
+
+def _guide_unfit(algorithm: AlgorithmConfig, environment: EnvironmentConfig) -> str | None:
+    """Return what is wrong between the guide and what it guides, in one sentence."""
+    if not isinstance(algorithm, SacConfig | Td3Config) or algorithm.guide.kind == "none":
+        return None
+    horizon = getattr(environment, "horizon", None)
+    if horizon is not None and algorithm.guide.step > horizon:
+        return (
+            f"algorithm.guide.step {algorithm.guide.step} is longer than an episode "
+            f"(environment.horizon {horizon})"
+        )
+    if algorithm.kind == "td3" and algorithm.guide.block == "temperature":
+        return (
+            "algorithm.guide.block temperature needs temperatures, which td3 has not: "
+            "use success or none"
+        )
+    return None
+
+
+class RunConfig(Settings):
+    """Everything that a run is."""
+
+    recipe: str = "custom"
+    seed: NonNegative = 1
+    tasks: tuple[str, ...] = ("atari/breakout/m0d0",)
+    """Task names and suites, for instance atari/breakout/m4d0 or atari/breakout/train."""
+    held_out: tuple[str, ...] | Literal["default"] = "default"
+    """Tasks never trained on, for zero-shot evaluation; `default` is each suite's own split."""
+    total_steps: Positive = 1_000_000
+    """Budget in agent steps over all tasks."""
+    runtime: Literal["cluster", "local"] = "cluster"
+    """cluster: Ray, on this machine or a cluster; local: one process, repeatable to the bit."""
+    address: str = ""
+    """Ray cluster to join; empty starts one on this machine."""
+    environment: EnvironmentConfig = AtariConfig()
+    network: NetworkConfig = NetworkConfig()
+    algorithm: AlgorithmConfig = VTraceConfig()
+    optimiser: OptimiserConfig = OptimiserConfig()
+    learner: LearnerConfig = LearnerConfig()
+    actors: ActorConfig = ActorConfig()
+    queue: QueueConfig = QueueConfig()
+    replay: ReplayConfig = ReplayConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    logging: LoggingConfig = LoggingConfig()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> RunConfig:
+        if not self.tasks:
+            raise ValueError("tasks: need at least one task")
+        behind = self.actors.version_delay + self.learner.publish_every - 1
+        if behind > self.queue.max_policy_lag:
+            raise ValueError(
+                f"queue.max_policy_lag {self.queue.max_policy_lag} drops every unroll: "
+                f"actors.version_delay {self.actors.version_delay} and learner.publish_every "
+                f"{self.learner.publish_every} put them {behind} versions behind"
+            )
+        problem = _unfit(self.algorithm, self.network) or _guide_unfit(
+            self.algorithm, self.environment
+        )
+        if problem:
+            raise ValueError(problem)
+        match self.algorithm:
+            case PpoConfig(minibatches=minibatches) if self.learner.batch_size % minibatches:
+                raise ValueError(
+                    f"learner.batch_size {self.learner.batch_size} must be a multiple of "
+                    f"algorithm.minibatches {minibatches}"
+                )
+            case _:
+                pass
+        return self
