@@ -193,9 +193,13 @@ def test_the_replay_holds_what_plain_lists_hold(seed: int) -> None:
         for task, spec in enumerate(specs):
             expected = [with_first(window) for window in twin.rings[task]]
             assert held(source, spec.name) == expected
-        assert source.metrics()["replay/rows_open"] == sum(map(len, twin.open.values()))
+        metrics = source.metrics()
+        assert metrics["replay/rows_open"] == sum(map(len, twin.open.values()))
         assert source.steps == twin.steps
-    rows = {
+        for task, spec in enumerate(specs):
+            rows = sum(map(len, twin.rings[task]))
+            assert metrics[f"task/{spec.name}/replay_rows"] == rows
+    played = {
         (*step.before, step.action, step.reward, *step.after, step.terminated, step.truncated)
         for ring in twin.rings
         for window in ring
@@ -213,7 +217,7 @@ def test_the_replay_holds_what_plain_lists_hold(seed: int) -> None:
             batch.truncated[:, None],
         )
         # Equal numbers are equal keys, whether truth values or floats.
-        assert {tuple(row) for row in np.concatenate(fields, axis=1).tolist()} <= rows
+        assert {tuple(row) for row in np.concatenate(fields, axis=1).tolist()} <= played
         windows = batch.windows
         assert windows is not None
         for w, length in enumerate(windows.length.tolist()):
@@ -225,4 +229,4 @@ def test_the_replay_holds_what_plain_lists_hold(seed: int) -> None:
                 + [bool(windows.terminated[w]) and length == 1]
                 + [bool(windows.truncated[w]) and length == 1]
             )
-            assert step in rows
+            assert step in played

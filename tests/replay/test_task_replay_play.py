@@ -154,6 +154,19 @@ def test_the_oldest_windows_of_a_task_make_room_for_its_newest() -> None:
         assert source.metrics()[f"task/counting/{task}/replay_fill"] == 1.0
 
 
+def test_an_unroll_with_more_windows_than_a_ring_has_slots_leaves_the_newest() -> None:
+    source = replay_of(tasks(2), capacity=2 * 3 * 2, window=2)
+    source.insert(made_up([0, 1, 1], steps=4))
+    source.insert(made_up([0, 1, 1], steps=20, sequence=2))
+    # Of two lanes' windows that close at the same step, the later lane's is the newer.
+    newest = {0: [35.0, 37.0, 39.0], 1: [10039.0, 20037.0, 20039.0]}
+    rings = source.state(contents=True)["rings"]
+    for task, first_steps in newest.items():
+        ring = rings[f"counting/{task}"]
+        assert sorted(ring["observation"][:, 0, 1].tolist()) == first_steps
+        assert source.metrics()[f"task/counting/{task}/replay_rows"] == 6
+
+
 def test_two_workers_are_not_mixed() -> None:
     source = replay_of(tasks())
     players = [Player([0, 1, 2], worker=0, length=3), Player([2, 1, 0], worker=1, length=7)]
