@@ -103,7 +103,7 @@ def read_windows(
             if hindsight:
                 scores[rows] = _scores(agent, every, action[rows])
             if fresh:
-                column = task if hindsight else torch.zeros_like(task)
+                column = task.clamp(max=every.shape[1] - 1)
                 own = every[torch.arange(len(rows), device=rows.device), column]
                 log_probability[rows] = _fresh(own, generator)
     chosen = windows.guide
@@ -130,9 +130,11 @@ def _chunk(actor: TaskMlp, device: str) -> int:
 
 
 def _outputs(actor: TaskMlp, observation: Tensor, task: Tensor, *, every: bool) -> Tensor:
-    """Return the outputs of every candidate, [R, J, O], or of the task's own policy, [R, 1, O]."""
-    outputs: Tensor = actor.every_task(observation) if every else actor(observation, task)
-    return outputs[0] if every else outputs[0].unsqueeze(1)
+    """Return outputs of every candidate, [R, J, O], or at least of the task's own, [R, 1, O]."""
+    if every or actor.code is None:  # Heads alone cost little beside a shared trunk.
+        return actor.every_task(observation)[0]
+    own: Tensor = actor(observation, task)[0]
+    return own.unsqueeze(1)
 
 
 def _scores(agent: ControlAgent, every: Tensor, action: Tensor) -> Tensor:
@@ -146,5 +148,5 @@ def _scores(agent: ControlAgent, every: Tensor, action: Tensor) -> Tensor:
 def _fresh(own: Tensor, generator: torch.Generator) -> Tensor:
     """Return log pi of an action drawn from each row's policy."""
     mean, log_deviation = split_gaussian(own)
-    noise = torch.randn(mean.shape, generator=generator, device=mean.device)
+    noise = torch.randn(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)
     return draw(mean, log_deviation, noise).log_probability
