@@ -298,7 +298,8 @@ def fast_class(package_name: str) -> Any:
     return type(original.__name__, (_Fast, original), own)
 
 
-@functools.lru_cache(maxsize=64)
+# A compiled model takes some 15 MB; these are enough for MT10.
+@functools.lru_cache(maxsize=16)
 def _compiled(path: str, width: int, height: int) -> mujoco.MjModel:
     model = mujoco.MjModel.from_xml_path(path)
     model.vis.global_.offwidth = max(model.vis.global_.offwidth, width)

@@ -65,22 +65,23 @@ def test_the_package_s_own_longest_episode_can_be_played() -> None:
 
 
 def test_a_success_that_passes_is_remembered_until_the_episode_ends() -> None:
-    lanes = make(["window-close", "push"], MetaworldConfig(horizon=120))
+    lanes = make(["reach", "push"], MetaworldConfig(horizon=120))
     observation = lanes.reset()
-    policy = Scripted("window-close")
+    policy = Scripted("reach")
     for step in range(120):
         action = np.zeros((2, 4), dtype=np.float32)
-        if step < 100:
-            action[0] = policy(observation[0])
+        # There, and away again.
+        action[0] = policy(observation[0]) if step < 80 else (0.0, -1.0, 1.0, 0.0)
         result = lanes.step(action)
         observation = result.observation
+        if step == 79:
+            assert np.linalg.norm(observation[0, :3] - observation[0, 36:]) < 0.05
         assert bool(result.episodes) is (step == 119)
-    closed, pushed = result.episodes
-    assert (closed.success, closed.truncated) == (True, True)
+    assert np.linalg.norm(observation[0, :3] - observation[0, 36:]) > 0.1
+    reached, pushed = result.episodes
+    assert (reached.success, reached.truncated) == (True, True)
     assert (pushed.success, pushed.truncated) == (False, True)
-    again = lanes.step(np.zeros((2, 4), dtype=np.float32))
-    assert again.started.all()
-    for _ in range(120):
+    for _ in range(121):
         result = lanes.step(np.zeros((2, 4), dtype=np.float32))
     assert [record.success for record in result.episodes] == [False, False]
 

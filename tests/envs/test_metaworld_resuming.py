@@ -40,6 +40,28 @@ def test_a_restored_state_goes_on_to_the_bit_in_every_task(name: str, reward_ver
     _check([name], settings, 70, other=settings)
 
 
+@pytest.mark.parametrize("name", ["pick-place", "box-close"])
+def test_every_attribute_comes_back_as_what_it_was(name: str) -> None:
+    lanes, other = (make([name], path=(part,)) for part in ("one", "other"))
+    lanes.reset()
+    play(lanes, random_actions(5, 1))
+    other.restore(_through_a_file(lanes.state()))
+    saved, restored = (vars(one._lanes[0].environment) for one in (lanes, other))
+    kinds = (np.ndarray, np.generic, float, int, bool, type(None))
+    names = {key for key, value in saved.items() if isinstance(value, kinds)}
+    assert {type(saved[key]) for key in names} >= {np.ndarray, np.float64, float, int, bool}
+    moving = 0
+    for key in names:
+        assert type(restored[key]) is type(saved[key]), key
+        assert np.array_equal(restored[key], saved[key], equal_nan=False), key
+        if isinstance(saved[key], np.ndarray):
+            # What moves with the simulation does so again.
+            moves = np.shares_memory(saved[key], saved["data"].xpos)
+            assert np.shares_memory(restored[key], restored["data"].xpos) is moves, key
+            moving += moves
+    assert moving
+
+
 def test_the_goals_are_part_of_the_state() -> None:
     settings = MetaworldConfig(horizon=2)
     lanes, other = (make(["reach"], settings, seed=seed) for seed in (1, 77))
