@@ -48,12 +48,12 @@ def test_names_and_suites_become_tasks_in_their_order() -> None:
         (
             ["atri/pong/m0d0"],
             "unknown task 'atri/pong/m0d0': no suite is called 'atri'. Did you mean 'atari'? "
-            "Suites: atari, counting.",
+            "Suites: atari, metaworld, halfcheetah, pointmass, counting.",
         ),
         (
             ["ALE/Pong-v5"],
             "unknown task 'ALE/Pong-v5': no suite is called 'ALE'. "
-            "Did you mean 'atari/pong/m0d0'? Suites: atari, counting.",
+            "Did you mean 'atari/pong/m0d0'? Suites: atari, metaworld, halfcheetah, pointmass, counting.",
         ),
         (
             ["counting/0"],
