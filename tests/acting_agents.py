@@ -9,6 +9,9 @@ import numpy as np
 import torch
 
 from actors.control_policy import ControlPolicy
+from actors.guidance import GuidedPolicy, guided_policy
+from actors.policy import Policy
+from actors.unroller import Unroller
 from repertory.config import (
     GuideConfig,
     MetaworldConfig,
@@ -19,6 +22,7 @@ from repertory.config import (
 )
 from repertory.networks.control_agent import ControlAgent, build_agent
 from repertory.networks.flat import to_vector
+from repertory.ports import Lanes
 from repertory.seeding import stream
 from repertory.types import (
     ActionSpec,
@@ -74,6 +78,19 @@ def weights_of(agent: ControlAgent, version: int, guided: Sequence[bool] | None 
     """Return what an agent would publish."""
     mask = None if guided is None else np.array(guided)
     return Weights(version, to_vector(agent), mask)
+
+
+def guided(config: RunConfig, tasks: int = 3, **how: Any) -> tuple[ControlPolicy, GuidedPolicy]:
+    """Return a guided policy and the control policy that it acts with."""
+    own = control(config, tasks, **how)
+    policy = guided_policy(own, config, own.generator)
+    assert isinstance(policy, GuidedPolicy)
+    return own, policy
+
+
+def unroller_of(policy: Policy, lanes: Lanes, length: int) -> Unroller:
+    """Return an unroller of one group of lanes."""
+    return Unroller([(lanes, policy)], box_tasks(3), length=length, worker=0, incarnation=0)
 
 
 @torch.no_grad()

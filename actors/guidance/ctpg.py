@@ -1,6 +1,7 @@
 """Cross-Task Policy Guidance's choice: a learned guide's, among the policies worth following.
 
-Axes: N rows whose choice is due, J candidates, S sampled actions, D numbers of an observation.
+Axes: N rows whose choice is due, J candidates, S sampled actions, D numbers of an observation,
+C copies of a network, I inputs, O outputs.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from repertory.networks.guidance import (
     restrict,
     selectable,
 )
+from repertory.networks.task_mlp import TaskMlp
 from repertory.ports import State
 from repertory.types import StepResult
 
@@ -55,10 +57,12 @@ class CtpgChooser:
         agent, settings = self._control.agent, self._settings
         with torch.inference_mode():
             seen, index = torch.from_numpy(observation), torch.from_numpy(task)
-            comparable = None if agent.comparable is None else agent.comparable(seen, index)
+            comparable = (
+                None if agent.comparable is None else _evaluate(agent.comparable, seen, index)
+            )
             among = self._selectable(seen, index, comparable)
             if agent.guide is not None:
-                logits = restrict(agent.guide(seen, index)[0], among)
+                logits = restrict(_evaluate(agent.guide, seen, index)[0], among)
                 return draw_candidate(logits.numpy(), self._generator).astype(np.int32)
             if comparable is None:
                 raise ValueError("the agent has neither guide nor comparable values to choose by")
@@ -92,14 +96,15 @@ class CtpgChooser:
         outputs = agent.actor(observation, task)[0]
         if agent.log_temperature is None:
             action = torch.tanh(outputs)
-            twins = agent.critic(torch.cat([observation, action], -1), task)[..., 0]
+            twins = _evaluate(agent.critic, torch.cat([observation, action], -1), task)[..., 0]
             zeros = torch.zeros(len(task))
             return own_value(join_copies(twins, "min")[None], zeros[None], zeros)
         samples = settings.filter_samples
         action, log_probability = self._control.sample(outputs, draws=samples)
-        rows = torch.cat([observation.expand(samples, -1, -1), action], -1).flatten(0, 1)
-        twins = agent.critic(rows, task.repeat(samples))[..., 0]
-        value = join_copies(twins, settings.filter_twins).view(samples, -1)
+        repeated = observation.unsqueeze(1).expand(-1, samples, -1)
+        rows = torch.cat([repeated, action.transpose(0, 1)], -1).flatten(0, 1)
+        twins = _evaluate(agent.critic, rows, task.repeat_interleave(samples))[..., 0]
+        value = join_copies(twins, settings.filter_twins).view(-1, samples).T
         return own_value(value, log_probability, agent.log_temperature[task].exp())
 
     def observe(
@@ -129,3 +134,17 @@ class CtpgChooser:
     def restore(self, state: State) -> None:
         """Take up the counters."""
         self._counts = {name: int(state[name]) for name in _COUNTERS}
+
+
+def _evaluate(
+    network: TaskMlp, inputs: Float[Tensor, "N I"], task: Int[Tensor, " N"]
+) -> Float[Tensor, "C N O"]:
+    """Return the outputs of rows of their tasks.
+
+    Lanes of one worker mostly play every task, in order, and start together: then every task's
+    head is one product, where heads gathered row by row cost as much as a layer.
+    """
+    each, rest = divmod(len(task), network.tasks)
+    if rest == 0 and torch.equal(task.long(), torch.arange(network.tasks).repeat_interleave(each)):
+        return network.grouped(inputs)
+    return network.forward(inputs, task)
