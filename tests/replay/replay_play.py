@@ -106,6 +106,14 @@ def made_up(
     return Unroll(**{**fields, **replaced})
 
 
+def drained(source: TaskReplay) -> int:
+    """Take every batch that is due and return their number."""
+    count = 0
+    while source.next_batch(0.0) is not None:
+        count += 1
+    return count
+
+
 def assert_equal_batches(one: ReplayBatch | None, other: ReplayBatch | None) -> None:
     """Compare two batches to the bit, windows included."""
     assert one is not None
