@@ -6,10 +6,8 @@ A actions.
 
 from __future__ import annotations
 
-import copy
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -34,6 +32,7 @@ from learner.optimisers import (
     set_learning_rate,
 )
 from learner.replayed import TensorReplayBatch, to_device_steps, to_device_windows
+from learner.target_networks import target_of
 from repertory import seeding
 from repertory.config import OptimiserConfig, RunConfig, SacConfig, Td3Config
 from repertory.errors import BadInput, NumericalFailure
@@ -44,16 +43,6 @@ from repertory.networks.task_mlp import TaskMlp
 from repertory.types import ReplayBatch, TaskSpec, Weights
 
 logger = logging.getLogger(__name__)
-
-
-@contextmanager
-def fixed(network: nn.Module) -> Iterator[None]:
-    """Take no gradients with respect to the network's own weights meanwhile."""
-    network.requires_grad_(False)
-    try:
-        yield
-    finally:
-        network.requires_grad_(True)
 
 
 class OffPolicyUpdate:
@@ -183,7 +172,8 @@ class OffPolicyUpdate:
         loss = joined(means, weights, kept)
         gradients = list(torch.autograd.grad(loss, parameters))
         norm = global_norm(gradients)
-        if not bool(torch.isfinite(norm) & torch.isfinite(loss.detach())):
+        loss = loss.detach()
+        if not bool(torch.isfinite(norm) & torch.isfinite(loss)):
             logger.warning("%s skipped: loss %g, gradient norm %g", part, float(loss), float(norm))
             return False
         self._learning_rate = learning_rate_at(self._config.optimiser, progress)
@@ -281,19 +271,6 @@ class OffPolicyUpdate:
 
 def _presence(part: object) -> str:
     return "none" if part is None else "ctpg"
-
-
-def target_of(network: TaskMlp) -> TaskMlp:
-    """Return a copy that no gradient reaches."""
-    target = copy.deepcopy(network).requires_grad_(False)
-    target.number_format = network.number_format
-    return target
-
-
-@torch.no_grad()
-def follow(target: nn.Module, online: nn.Module, share: float) -> None:
-    """Move target weights by `share` of the way to the online ones."""
-    torch._foreach_lerp_(list(target.parameters()), list(online.parameters()), share)
 
 
 def _optimiser(parameters: list[nn.Parameter], config: OptimiserConfig) -> Optimizer:

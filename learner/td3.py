@@ -18,8 +18,9 @@ from learner.losses.deterministic_policy_gradient import (
     smoothed_action,
 )
 from learner.losses.task_weights import per_task_means
-from learner.off_policy_update import OffPolicyUpdate, fixed, follow, target_of
+from learner.off_policy_update import OffPolicyUpdate
 from learner.replayed import TensorReplayBatch
+from learner.target_networks import fixed, follow, target_of
 from repertory.config import RunConfig, Td3Config
 from repertory.errors import BadInput
 from repertory.networks.control_agent import ControlAgent
