@@ -6,7 +6,15 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from deploy.commands import Page, parse
-from repertory.config import AtariConfig, CountingConfig, Settings
+from repertory.config import (
+    AtariConfig,
+    CountingConfig,
+    EnvironmentConfig,
+    HalfCheetahConfig,
+    MetaworldConfig,
+    PointMassConfig,
+    Settings,
+)
 
 USAGE = "repertory tasks [SUITE]"
 
@@ -15,7 +23,9 @@ class Options(Settings):
     """Which tasks."""
 
     suite: str = ""
-    """atari, atari/<game>, atari/<game>/train, atari/<game>/held-out; empty for the games."""
+    """atari, atari/<game>, atari/<game>/train, atari/<game>/held-out, metaworld/mt10 and other
+    suites; empty for the games.
+    """
 
 
 def page() -> Page:
@@ -32,8 +42,17 @@ def run(tokens: Sequence[str]) -> int:
         for line in _games():
             print(line, flush=True)
         return 0
-    counting = options.suite.startswith("counting")
-    environment = CountingConfig() if counting else AtariConfig()
+    match options.suite.split("/")[0]:
+        case "metaworld":
+            environment: EnvironmentConfig = MetaworldConfig()
+        case "halfcheetah":
+            environment = HalfCheetahConfig()
+        case "pointmass":
+            environment = PointMassConfig()
+        case "counting":
+            environment = CountingConfig()
+        case _:
+            environment = AtariConfig()
     for name in resolve([options.suite], environment):
         print(name)
     return 0

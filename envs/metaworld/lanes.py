@@ -5,16 +5,28 @@ Axes: L lanes.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 import numpy as np
 
-from envs.metaworld.lane import MetaworldLane
 from repertory import seeding
 from repertory.config import MetaworldConfig
 from repertory.errors import BadInput, EnvironmentFailure
 from repertory.ports import State
 from repertory.types import EpisodeRecord, StepResult, TaskSpec
+
+try:
+    from envs.metaworld.lane import MetaworldLane
+except Exception as error:
+    # The simulator loads the library for pictures with itself, wanted or not.
+    chosen = os.environ.get("MUJOCO_GL")
+    if not chosen:
+        raise
+    raise BadInput(
+        f"Meta-World cannot be loaded with MUJOCO_GL={chosen}: use egl, osmesa or disabled, and "
+        f"one whose library is installed ({error})."
+    ) from error
 
 
 class MetaworldLanes:

@@ -272,6 +272,21 @@ def test_a_lane_can_be_seen_or_says_what_is_missing() -> None:
         assert answer == "(64, 96, 3) uint8 True" or answer.startswith(sentence)
 
 
+def test_a_library_that_does_not_exist_is_named() -> None:
+    check = (
+        "from repertory.errors import BadInput\n"
+        "try:\n"
+        "    import envs.metaworld.lanes\n"
+        "except BadInput as error:\n"
+        "    print(error)\n"
+    )
+    environment = {**os.environ, "MUJOCO_GL": "nonsense"}
+    done = subprocess.run(
+        [sys.executable, "-c", check], env=environment, capture_output=True, text=True
+    )
+    assert done.stdout.startswith("Meta-World cannot be loaded with MUJOCO_GL=nonsense: use egl")
+
+
 def _goals_drawn(lanes: Lanes, episodes: int) -> list[bytes]:
     drawn = [lanes.reset()[0, 36:].tobytes()]
     action = np.zeros((1, 4), dtype=np.float32)
