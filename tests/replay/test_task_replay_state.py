@@ -15,6 +15,14 @@ from repertory.seeding import stream
 from repertory.types import Weights
 from replay.task_replay import TaskReplay
 
+LIVELY = {
+    "capacity": 240,
+    "samples_per_insert": 1.5,
+    "window_batch": 7,
+    "windows_every": 3,
+    "learning_starts": 9,
+}
+
 
 def settled(**replaced: object) -> tuple[TaskReplay, Player]:
     """Return a replay in the middle of a run: rings wrapped, windows open, batches taken."""
@@ -25,15 +33,6 @@ def settled(**replaced: object) -> tuple[TaskReplay, Player]:
         source.insert(player.play(decide_every=3, version=5))
         drained(source)
     return source, player
-
-
-LIVELY = {
-    "capacity": 240,
-    "samples_per_insert": 1.5,
-    "window_batch": 7,
-    "windows_every": 3,
-    "learning_starts": 9,
-}
 
 
 def test_after_a_checkpoint_with_contents_the_next_batches_are_equal_to_the_bit(
