@@ -224,6 +224,19 @@ def test_bpt_loses_no_score_when_it_is_restored_amid_its_trials() -> None:
     _assert_rounds(played, task=1, best=0)
 
 
+def test_bpt_judges_each_round_of_trials_by_itself() -> None:
+    own, policy = guided(guided_config(kind="bpt", trial_every=4, trial_episodes=2))
+    subject = unroller_of(policy, RewardingLanes([1], [5], [0.0, 0.4]), length=60)
+    plant_constant_policies(own.agent, [0.5, 0.0, -0.5])
+    before = subject.unroll()  # Ten episodes: four of play and all trials.
+    # The winner's lead of the first round is larger than what it lacks in the second.
+    plant_constant_policies(own.agent, [0.0, 0.1, -0.5])
+    after = subject.unroll()
+    played = [u.guide[_starts(u, 0), 0].tolist() for u in (before, after, subject.unroll())]
+    trials = [0, 0, 1, 1, 2, 2]
+    assert played == [[1, 1, 1, 1, *trials], [0, 0, 0, 0, *trials], [1, 1, 1, 1, *trials]]
+
+
 def test_bpt_stays_with_the_own_policy_where_nothing_is_better() -> None:
     own, policy = guided(guided_config(kind="bpt", trial_every=4, trial_episodes=2))
     # Actions of 0 +- 2e-9 are exactly 1 away from what is wanted.

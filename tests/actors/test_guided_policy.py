@@ -140,9 +140,9 @@ def test_a_restored_policy_goes_on_to_the_bit(kind: str, exploration: str) -> No
     expected = [subject.unroll() for _ in range(6)]
     metrics = policy.metrics()
     other, restored, again = fresh()
+    again.load(weights_of(own.agent, 1))
     again.restore(state)
     other.generator.bit_generator.state = random
-    again.load(weights)
     for unroll in expected:
         repeated = again.unroll()
         for name in ("action", "guide", "decision", "behaviour_log_probability", "reward"):
