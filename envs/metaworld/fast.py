@@ -25,35 +25,21 @@ from envs.metaworld.snapshot import MODEL_EDITS, Snapshot, integration_state
 
 # Where the package turns a rotation matrix of the simulation into the object's quaternion.
 _MATRIX_SOURCES = {
-    **dict.fromkeys(("coffee-pull-v3", "coffee-push-v3"), ("geom", "mug")),
-    **dict.fromkeys(("door-close-v3", "door-open-v3"), ("geom", "handle")),
-    **dict.fromkeys(
-        (
-            "lever-pull-v3",
-            "pick-place-v3",
-            "pick-place-wall-v3",
-            "push-back-v3",
-            "push-v3",
-            "push-wall-v3",
-            "reach-v3",
-            "reach-wall-v3",
-            "shelf-place-v3",
-            "sweep-into-v3",
-        ),
-        ("geom", "objGeom"),
+    ("geom", "mug"): ("coffee-pull", "coffee-push"),
+    ("geom", "handle"): ("door-close", "door-open"),
+    ("geom", "objGeom"): (
+        *("lever-pull", "reach", "reach-wall", "shelf-place", "sweep-into"),
+        *("pick-place", "pick-place-wall", "push", "push-back", "push-wall"),
     ),
-    **dict.fromkeys(
-        (
-            "plate-slide-v3",
-            "plate-slide-back-v3",
-            "plate-slide-back-side-v3",
-            "plate-slide-side-v3",
-        ),
-        ("geom", "puck"),
+    ("geom", "puck"): (
+        "plate-slide",
+        "plate-slide-back",
+        "plate-slide-back-side",
+        "plate-slide-side",
     ),
-    "peg-insert-side-v3": ("site", "pegGrasp"),
-    "soccer-v3": ("body", "soccer_ball"),
-    **dict.fromkeys(("stick-pull-v3", "stick-push-v3"), ("body", "stick")),
+    ("site", "pegGrasp"): ("peg-insert-side",),
+    ("body", "soccer_ball"): ("soccer",),
+    ("body", "stick"): ("stick-pull", "stick-push"),
 }
 
 # The package resets every model twice. In these tasks the first time shows in the second.
@@ -128,10 +114,9 @@ class _Fast:
         model = copy.copy(_compiled(self.fullpath, self.width, self.height))  # type: ignore[attr-defined]
         data = _FastData(model)
         self._views = _Views(data)
-        source = _MATRIX_SOURCES.get(self._fast_name)
-        if source is not None:
-            kind, name = source
-            self._views.matrix = getattr(data, kind)(name).xmat
+        for (kind, name), tasks in _MATRIX_SOURCES.items():
+            if self._fast_name.removesuffix("-v3") in tasks:
+                self._views.matrix = getattr(data, kind)(name).xmat
         return model, data
 
     def set_task(self, task: Any) -> None:
