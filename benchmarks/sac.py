@@ -2,11 +2,13 @@
 
 `repertory bench sac` takes the variants in turn, one update each, so that a busy machine disturbs
 them alike, and prints each one's median seconds per update and its speed over the plain loop
-(benchmarks/plain_sac.py). On a CPU time is that of the process, one torch thread.
+(benchmarks/plain_sac.py); then what the guide adds. On a CPU time is that of the process, with one
+torch thread.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -20,6 +22,7 @@ import tyro
 from benchmarks.plain_sac import PlainSac
 from learner.sac import SacLearner
 from repertory.config import (
+    GuideConfig,
     LearnerConfig,
     NetworkConfig,
     OptimiserConfig,
@@ -27,11 +30,13 @@ from repertory.config import (
     SacConfig,
 )
 from repertory.networks.control_agent import build_agent
-from repertory.types import ActionSpec, ObservationSpec, ReplayBatch, TaskSpec
+from repertory.types import ActionSpec, ObservationSpec, ReplayBatch, TaskSpec, Windows
 
 OBSERVATION, ACTION = 39, 4
 LEARNING_RATE = 1e-4
 Method = Literal["mtsac", "mhsac"]
+Format = Literal["fp32", "bf16"]
+FORMATS: tuple[Format, ...] = ("fp32", "bf16")
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,8 @@ class Options:
     layers: int = 5
     rounds: int = 10
     """Updates of each that are timed."""
+    guide: Literal["on", "off"] = "on"
+    """Time the guide's share of an update too."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
 
@@ -85,10 +92,28 @@ def random_batch(tasks: int, each: int, seed: int = 0) -> ReplayBatch:
     )
 
 
-def our_learner(options: Options, method: Method, precision: Literal["fp32", "bf16"]) -> SacLearner:
-    """Return our learner of a method at these sizes."""
+def random_windows(tasks: int, each: int, steps: int, seed: int = 0) -> Windows:
+    """Return full windows of random numbers."""
+    random = np.random.default_rng(seed)
+    count = tasks * each
+    return Windows(
+        task=np.arange(tasks, dtype=np.int32).repeat(each),
+        guide=random.integers(0, tasks, count, dtype=np.int32),
+        observation=random.normal(size=(steps + 1, count, OBSERVATION)).astype(np.float32),
+        action=random.uniform(-1, 1, (steps, count, ACTION)).astype(np.float32),
+        reward=random.normal(size=(steps, count)).astype(np.float32),
+        length=np.full(count, steps, np.int32),
+        terminated=random.random(count) < 0.01,
+        truncated=np.zeros(count, bool),
+    )
+
+
+def our_learner(
+    options: Options, method: Method, precision: Format, guide: GuideConfig | None = None
+) -> SacLearner:
+    """Return our learner of a method at these sizes, unguided unless told otherwise."""
     config = RunConfig(
-        algorithm=SacConfig(),
+        algorithm=SacConfig(guide=guide or GuideConfig()),
         network=NetworkConfig(
             torso="mlp",
             hidden=options.hidden,
@@ -190,6 +215,51 @@ def measure(options: Options, method: Method) -> list[Measurement]:
     ]
 
 
+@dataclass(frozen=True)
+class GuideShare:
+    """What guidance adds to an update, spread over the K updates of which one trains the guide."""
+
+    method: str
+    precision: str
+    without_hindsight: float
+    """Share of the unguided update's seconds."""
+    hindsight: float
+    """Share that the relabelling of windows adds to that."""
+
+
+def measure_guide(options: Options, method: Method, precision: Format) -> GuideShare:
+    """Return the shares at the papers' numbers: as many windows as rows, each of K = 10 steps."""
+    batch = random_batch(options.tasks, options.rows_per_task)
+    steps = GuideConfig().step
+    windowed = dataclasses.replace(
+        batch, windows=random_windows(options.tasks, options.rows_per_task, steps)
+    )
+    plain, own, both = (
+        our_learner(options, method, precision, guide)
+        for guide in (
+            GuideConfig(),
+            GuideConfig(kind="ctpg", hindsight=False),
+            GuideConfig(kind="ctpg", hindsight=True),
+        )
+    )
+    seconds = interleaved(
+        {
+            "plain": lambda: plain.update(batch, 0.0),
+            "own": lambda: own.update(windowed, 0.0),
+            "both": lambda: both.update(windowed, 0.0),
+        },
+        options.rounds,
+        cuda=_on_cuda(options),
+    )
+    unguided, own_s, both_s = (statistics.median(times) for times in seconds.values())
+    return GuideShare(
+        method,
+        precision,
+        (own_s - unguided) / steps / unguided,
+        (both_s - own_s) / steps / unguided,
+    )
+
+
 def main(tokens: Sequence[str] | None = None) -> None:
     """Print a table."""
     options = tyro.cli(Options, args=tokens, prog="repertory bench sac")
@@ -205,6 +275,14 @@ def main(tokens: Sequence[str] | None = None) -> None:
                 f"{one.method:8}{one.variant:9}{one.median_s * 1e3:10.1f}{one.least_s * 1e3:10.1f}"
                 f"{1 / one.median_s:11.2f}{one.speed:7.2f}x"
             )
+    if options.guide == "off":
+        return
+    print(f"\nguide, every {GuideConfig().step}th update, in shares of an unguided update")
+    print(f"{'method':8}{'format':9}{'guide':>10}{'hindsight':>11}")
+    for method in options.method:
+        for precision in FORMATS:
+            share = measure_guide(options, method, precision)
+            print(f"{method:8}{precision:9}{share.without_hindsight:10.1%}{share.hindsight:11.1%}")
 
 
 if __name__ == "__main__":
