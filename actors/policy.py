@@ -15,7 +15,7 @@ from repertory.networks.acting import select_actions
 from repertory.networks.actor_critic import ActorCritic
 from repertory.networks.flat import load_vector
 from repertory.ports import State
-from repertory.types import ActionSpec, StepResult, Weights
+from repertory.types import ActionSpec, GuidanceCounts, StepResult, Weights
 
 
 class Decision(NamedTuple):
@@ -51,6 +51,9 @@ class Policy(Protocol):
     def observe(self, result: StepResult) -> None:
         """See what the last decisions led to."""
 
+    def guidance(self) -> GuidanceCounts | None:
+        """Return what was chosen since the last call; None where nothing ever is."""
+
     def state(self) -> State:
         """Return what decides the next step beside weights and random stream."""
 
@@ -63,6 +66,10 @@ class Memoryless:
 
     def observe(self, result: StepResult) -> None:
         """Look away."""
+
+    def guidance(self) -> GuidanceCounts | None:
+        """Return nothing: every task acts for itself."""
+        return None
 
     def state(self) -> State:
         """Return nothing: there is nothing to go on with."""

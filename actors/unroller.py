@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 
 import numpy as np
 
@@ -17,7 +19,7 @@ from actors.policy import Decision, Policy
 from actors.stacking import RollingStack
 from repertory.errors import EnvironmentFailure
 from repertory.ports import Lanes, State
-from repertory.types import EpisodeRecord, TaskSpec, Unroll, Weights
+from repertory.types import EpisodeRecord, GuidanceCounts, TaskSpec, Unroll, Weights
 
 
 @dataclass(slots=True)
@@ -154,7 +156,12 @@ class Unroller:
             decision=blocks.decision,
             recurrent=blocks.recurrent,
             episodes=tuple(episodes),
+            guidance=self._guidance(),
         )
+
+    def _guidance(self) -> GuidanceCounts | None:
+        counts = [counted for g in self._groups if (counted := g.policy.guidance()) is not None]
+        return reduce(add, counts) if counts else None
 
     def _pipelined(
         self, thread: ThreadPoolExecutor, blocks: _Blocks, episodes: list[EpisodeRecord]

@@ -7,7 +7,7 @@ D numbers of an observation, M tasks. Time leads.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 import numpy as np
@@ -91,6 +91,32 @@ class StepResult:
 
 
 @dataclass(frozen=True, slots=True)
+class GuidanceCounts:
+    """What choosing whose policy acts came to, per task; blocked tasks are not asked."""
+
+    choices: Int64[np.ndarray, " M"]
+    candidates: Int64[np.ndarray, " M"]
+    """Candidates that the policy filter judged."""
+    passed: Int64[np.ndarray, " M"]
+    """Those of them that were worth following."""
+    fallbacks: Int64[np.ndarray, " M"]
+    """Choices of the task's own policy because no candidate passed."""
+    trials: Int64[np.ndarray, " M"]
+    """Choices that tried a candidate out."""
+
+    @classmethod
+    def zeros(cls, tasks: int) -> GuidanceCounts:
+        """Return counts of nothing yet."""
+        return cls(*(np.zeros(tasks, np.int64) for _ in fields(cls)))
+
+    def __add__(self, other: GuidanceCounts) -> GuidanceCounts:
+        """Return the sums of both."""
+        return GuidanceCounts(
+            *(getattr(self, f.name) + getattr(other, f.name) for f in fields(GuidanceCounts))
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Unroll:
     """T steps of L lanes, each lane one task; a learner's batch is the same thing with B columns.
 
@@ -124,6 +150,8 @@ class Unroll:
     recurrent: Float32[np.ndarray, "L R"]
     """Recurrent state before the first step; R is 0 for feed-forward networks."""
     episodes: tuple[EpisodeRecord, ...] = field(default=())
+    guidance: GuidanceCounts | None = None
+    """What was chosen during these steps; None where nothing ever is."""
 
     @property
     def length(self) -> int:

@@ -18,7 +18,9 @@ from repertory.types import Unroll
 # Fields whose lane axis comes first; all other arrays have time first and lanes second.
 _LANE_FIRST = frozenset({"task", "policy_version", "recurrent"})
 _SCALARS = frozenset({"worker", "incarnation", "sequence"})
-_ARRAYS = tuple(f.name for f in fields(Unroll) if f.name not in _SCALARS and f.name != "episodes")
+# What is counted when an unroll arrives, and is of no use afterwards.
+_RECORDS = frozenset({"episodes", "guidance"})
+_ARRAYS = tuple(f.name for f in fields(Unroll) if f.name not in _SCALARS | _RECORDS)
 
 
 class Row(NamedTuple):
@@ -61,7 +63,7 @@ def batch_of(rows: Sequence[Row]) -> Unroll:
 
 
 def unroll_to_state(unroll: Unroll) -> State:
-    """Return `unroll` as a checkpoint tree; its episodes were counted on arrival and stay out."""
+    """Return `unroll` as a checkpoint tree; its records were counted on arrival and stay out."""
     return {name: getattr(unroll, name) for name in (*_ARRAYS, *sorted(_SCALARS))}
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from repertory.ports import State
-from repertory.types import TaskSpec, Unroll
+from repertory.types import GuidanceCounts, TaskSpec, Unroll
 
 SUCCESS_EPISODES = 100
 """A task's success rate is over so many of its latest episodes."""
@@ -31,6 +31,8 @@ class ReplayRecords:
         self._acted = np.zeros(count, np.int64)
         self._guided = np.zeros(count, np.int64)
         self._guidance_seen = False
+        self._choices = GuidanceCounts.zeros(count)
+        self._trials_seen = False
         self._sampled = 0
         self._lag_sum = np.zeros(count, np.int64)
         self._lag_max = 0
@@ -54,6 +56,9 @@ class ReplayRecords:
             self._guides = wider
         pairs = np.bincount(task * candidates + guide, minlength=count * candidates)
         self._guides += pairs.reshape(count, candidates)
+        if unroll.guidance is not None:
+            self._choices += unroll.guidance
+            self._trials_seen |= bool(unroll.guidance.trials.any())
         for episode in unroll.episodes:
             if episode.success is not None:
                 self._success[episode.task].append(episode.success)
@@ -86,14 +91,34 @@ class ReplayRecords:
             if self._sampled:
                 row[f"task/{name}/lag"] = float(self._lag_sum[task]) / self._sampled
                 row[f"task/{name}/replay_age"] = float(self._age_sum[task]) / self._sampled
-            if self._guidance_seen and self._acted[task]:
-                row[f"task/{name}/guided"] = float(self._guided[task] / self._acted[task])
         if self._sampled:
             row["lag/mean"] = float(self._lag_sum.sum()) / (self._sampled * len(self._names))
             row["lag/max"] = float(self._lag_max)
+        row |= self._guidance()
+        self._choices = GuidanceCounts.zeros(len(self._names))
         for counter in (self._acted, self._guided, self._lag_sum, self._age_sum):
             counter[:] = 0
         self._sampled = self._lag_max = 0
+        return row
+
+    def _guidance(self) -> dict[str, float]:
+        """Return shares per task, and in all; no entry where nothing was counted."""
+        counts = self._choices
+        shares: list[tuple[str, str, np.ndarray, np.ndarray]] = []
+        if self._guidance_seen:
+            shares.append(("guided", "guide/guided", self._guided, self._acted))
+        judged = np.where(counts.candidates > 0, counts.choices, 0)
+        filtered = counts.candidates - counts.passed
+        shares.append(("guide_filtered", "guide/filtered", filtered, counts.candidates))
+        shares.append(("guide_fallback", "guide/fallback", counts.fallbacks, judged))
+        if self._trials_seen:
+            shares.append(("guide_trial", "guide/trial", counts.trials, counts.choices))
+        row: dict[str, float] = {}
+        for own, overall, part, whole in shares:
+            for task in np.flatnonzero(whole):
+                row[f"task/{self._names[task]}/{own}"] = float(part[task] / whole[task])
+            if whole.any():
+                row[overall] = float(part.sum() / whole.sum())
         return row
 
     def state(self) -> State:

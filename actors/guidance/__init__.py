@@ -30,5 +30,5 @@ def guided_policy(
         case "qmp":
             chooser = QmpChooser(control)
         case "bpt":
-            chooser = BptChooser(control.agent.candidates, guide)
+            chooser = BptChooser(control.agent.tasks, control.agent.candidates, guide)
     return GuidedPolicy(control, chooser, step=guide.step)

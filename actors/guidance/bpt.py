@@ -10,7 +10,7 @@ from jaxtyping import Float32, Int32, Int64
 
 from repertory.config import GuideConfig
 from repertory.ports import State
-from repertory.types import EpisodeRecord, StepResult
+from repertory.types import EpisodeRecord, GuidanceCounts, StepResult
 
 
 class BptChooser:
@@ -22,7 +22,8 @@ class BptChooser:
     wins remaining ties and then the lowest index.
     """
 
-    def __init__(self, candidates: int, guide: GuideConfig) -> None:
+    def __init__(self, tasks: int, candidates: int, guide: GuideConfig) -> None:
+        self._counts = GuidanceCounts.zeros(tasks)
         self._candidates = candidates
         self._every, self._trial = guide.trial_every, guide.trial_episodes
         self._size_lanes(0)
@@ -43,10 +44,12 @@ class BptChooser:
     ) -> Int32[np.ndarray, " N"]:
         """Return the candidate of each lane's episode; it changes only between episodes."""
         del observation
+        np.add.at(self._counts.choices, task, 1)
         if int(lane.max()) >= len(self._episode):
             return task.copy()
         own_or_best = np.where(self._best[lane] < 0, task, self._best[lane])
         tried = (self._episode[lane] - self._every) // self._trial
+        np.add.at(self._counts.trials, task[tried >= 0], 1)
         return np.where(tried >= 0, tried, own_or_best).astype(np.int32)
 
     def observe(
@@ -85,10 +88,10 @@ class BptChooser:
         self._successes[lane] = 0.0
         self._returns[lane] = 0.0
 
-    def metrics(self) -> dict[str, float]:
-        """Return the share of lanes that are trying candidates out."""
-        lanes = max(len(self._episode), 1)
-        return {"actor/guide/trial_share": float((self._episode >= self._every).sum()) / lanes}
+    def counts(self) -> GuidanceCounts | None:
+        """Return the choices since the last call, and how many of them tried a candidate out."""
+        counts, self._counts = self._counts, GuidanceCounts.zeros(len(self._counts.choices))
+        return counts
 
     def state(self) -> State:
         """Return every lane's round, scores and best candidate."""

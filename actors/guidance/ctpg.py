@@ -24,9 +24,7 @@ from repertory.networks.guidance import (
 )
 from repertory.networks.task_mlp import TaskMlp
 from repertory.ports import State
-from repertory.types import StepResult
-
-_COUNTERS = ("choices", "candidates", "passed", "fallbacks")
+from repertory.types import GuidanceCounts, StepResult
 
 
 class CtpgChooser:
@@ -44,7 +42,7 @@ class CtpgChooser:
         self._control = control
         self._settings = guide
         self._generator = generator
-        self._counts = dict.fromkeys(_COUNTERS, 0)
+        self._counts = GuidanceCounts.zeros(control.agent.tasks)
 
     def choose(
         self,
@@ -54,6 +52,7 @@ class CtpgChooser:
     ) -> Int32[np.ndarray, " N"]:
         """Return a candidate for each row, all of them in one batch through the networks."""
         del lane
+        np.add.at(self._counts.choices, task, 1)
         agent, settings = self._control.agent, self._settings
         with torch.inference_mode():
             seen, index = torch.from_numpy(observation), torch.from_numpy(task)
@@ -80,11 +79,11 @@ class CtpgChooser:
             return everything
         values = join_copies(comparable, settings.filter_twins)
         passed = policy_filter(values, self.own_value(seen, task))
-        counts = self._counts
-        counts["choices"] += len(task)
-        counts["candidates"] += passed.numel()
-        counts["passed"] += int(passed.sum())
-        counts["fallbacks"] += int((~passed.any(-1)).sum())
+        counts, rows = self._counts, task.numpy()
+        followable = passed.sum(-1).numpy()
+        np.add.at(counts.candidates, rows, passed.shape[1])
+        np.add.at(counts.passed, rows, followable)
+        np.add.at(counts.fallbacks, rows[followable == 0], 1)
         return selectable(passed, task, settings.policy_filter)
 
     def own_value(
@@ -115,25 +114,17 @@ class CtpgChooser:
     ) -> None:
         """Look away."""
 
-    def metrics(self) -> dict[str, float]:
-        """Return shares since the last call: of candidates filtered away, and of choices that fell
-        back to the own policy because none passed.
-        """
-        counts, self._counts = self._counts, dict.fromkeys(_COUNTERS, 0)
-        if not counts["choices"]:
-            return {}
-        return {
-            "actor/guide/filtered_share": 1.0 - counts["passed"] / counts["candidates"],
-            "actor/guide/fallback_share": counts["fallbacks"] / counts["choices"],
-        }
+    def counts(self) -> GuidanceCounts | None:
+        """Return the choices since the last call, and what the policy filter made of them."""
+        counts, self._counts = self._counts, GuidanceCounts.zeros(len(self._counts.choices))
+        return counts
 
     def state(self) -> State:
-        """Return the counters."""
-        return dict(self._counts)
+        """Return nothing: whoever plays takes the counts away before a state is saved."""
+        return {}
 
     def restore(self, state: State) -> None:
-        """Take up the counters."""
-        self._counts = {name: int(state[name]) for name in _COUNTERS}
+        """Do nothing."""
 
 
 def _evaluate(

@@ -13,7 +13,7 @@ from jaxtyping import Float32, Int32, Int64
 from actors.control_policy import ControlPolicy
 from actors.policy import Decision
 from repertory.ports import State
-from repertory.types import StepResult, Weights
+from repertory.types import GuidanceCounts, StepResult, Weights
 
 NOBODY = -1
 """In place of a guide: the lane resets, or no choice was made for it yet."""
@@ -39,8 +39,8 @@ class Chooser(Protocol):
     ) -> None:
         """See what a step led to; `guide` is who acted, NOBODY where it was no chosen policy."""
 
-    def metrics(self) -> dict[str, float]:
-        """Return what is worth knowing of the choices since the last call."""
+    def counts(self) -> GuidanceCounts | None:
+        """Return what the choices came to since the last call; None if that is not counted."""
 
     def state(self) -> State:
         """Return what decides the next choice beside weights and random stream."""
@@ -135,11 +135,9 @@ class GuidedPolicy:
         self.version = weights.version
         self._guided = None if weights.guided is None else weights.guided.copy()
 
-    def metrics(self) -> dict[str, float]:
-        """Return the share of lanes that are blocked and what the chooser counted."""
-        lanes = max(len(self._blocked), 1)
-        blocked = {"actor/guide/blocked_share": float(self._blocked.sum()) / lanes}
-        return {**blocked, **self._chooser.metrics()}
+    def guidance(self) -> GuidanceCounts | None:
+        """Return what the chooser counted since the last call."""
+        return self._chooser.counts()
 
     def state(self) -> State:
         """Return the choices of all lanes, which tasks are blocked, and the chooser's state."""

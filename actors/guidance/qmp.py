@@ -12,7 +12,7 @@ from jaxtyping import Float32, Int32, Int64
 from actors.control_policy import ControlPolicy
 from repertory.networks.guidance import join_copies
 from repertory.ports import State
-from repertory.types import StepResult
+from repertory.types import GuidanceCounts, StepResult
 
 
 class QmpChooser:
@@ -36,10 +36,10 @@ class QmpChooser:
     ) -> Int32[np.ndarray, " N"]:
         """Return the best candidate of each row, all of them in one batch."""
         del lane
-        actor = self._control.agent.actor
+        agent = self._control.agent
         with torch.inference_mode():
             seen, index = torch.from_numpy(observation), torch.from_numpy(task)
-            outputs = actor.every_task(seen)[0]
+            outputs = agent.every_candidate(seen)
             action = self._control.sample(outputs, draws=1).action[0]
             candidates = action.shape[1]
             rows = torch.cat([seen.unsqueeze(1).expand(-1, candidates, -1), action], -1)
@@ -56,9 +56,9 @@ class QmpChooser:
     ) -> None:
         """Look away."""
 
-    def metrics(self) -> dict[str, float]:
+    def counts(self) -> GuidanceCounts | None:
         """Return nothing: whose policy acted is in every unroll."""
-        return {}
+        return None
 
     def state(self) -> State:
         """Return nothing: there is nothing to go on with."""

@@ -39,6 +39,30 @@ def _choices(policy: GuidedPolicy, task: Sequence[int]) -> np.ndarray:
     ).guide
 
 
+def _counted(policy: GuidedPolicy, name: str) -> list[int]:
+    """Return one of the counts since the last call, per task."""
+    counts: list[int] = getattr(policy.guidance(), name).tolist()
+    return counts
+
+
+def test_passed_candidates_and_fallbacks_are_counted_as_one_row_after_another() -> None:
+    own, policy = guided(guided_config(kind="ctpg"))
+    # Task 0 may follow 1 and 2, task 1 nobody, task 2 all.
+    worth = [[[0.0, 6.0, 7.0], [1.0, 2.0, 3.0], [9.0] * 3]] * 2
+    plant_values(own.agent, [[5.0, 4.0, 3.0]] * 2, worth)
+    tasks = [2, 0, 1, 1, 0, 0]
+    _choices(policy, tasks)
+    counted = policy.guidance()
+    assert counted is not None
+    passing = {0: 2, 1: 0, 2: 3}
+    for task in range(3):
+        rows = [one for one in tasks if one == task]
+        assert counted.choices[task] == len(rows)
+        assert counted.candidates[task] == 3 * len(rows)
+        assert counted.passed[task] == sum(passing[one] for one in rows)
+        assert counted.fallbacks[task] == sum(passing[one] == 0 for one in rows)
+
+
 def test_choices_follow_the_guide_among_those_worth_at_least_the_own_policy() -> None:
     own, policy = guided(guided_config(kind="ctpg"))
     plant_guide(own.agent, [[0.0] * 3, [1.0, 2.0, 3.0], [0.0] * 3])
@@ -70,20 +94,23 @@ def test_lanes_whose_task_finds_nobody_worth_following_follow_themselves() -> No
         own, policy = guided(guided_config(kind="ctpg", policy_filter=mode))
         plant_values(own.agent, [[5.0] * 3] * 2, [[[4.0] * 3] * 3] * 2)
         assert _choices(policy, [2, 0, 1, 1]).tolist() == [2, 0, 1, 1]
-        counted = policy.metrics()
-        assert counted["actor/guide/filtered_share"] == 1.0
-        assert counted["actor/guide/fallback_share"] == 1.0
-        assert "actor/guide/filtered_share" not in policy.metrics()
+        counted = policy.guidance()
+        assert counted is not None
+        assert counted.choices.tolist() == counted.fallbacks.tolist() == [1, 2, 1]
+        assert counted.candidates.tolist() == [3, 6, 3]
+        assert counted.passed.tolist() == [0, 0, 0]
+        assert counted.trials.tolist() == [0, 0, 0]
+        assert _counted(policy, "choices") == [0, 0, 0]
 
 
 def test_twins_are_joined_alike_on_both_sides_of_the_filter() -> None:
     # By the means 5 <= 6, by the minima 4 > 3.
     own_twins, worth_twins = [[4.0] * 3, [6.0] * 3], [[[3.0] * 3] * 3, [[9.0] * 3] * 3]
-    for twins, fallback in (("mean", 0.0), ("min", 1.0)):
+    for twins, fallback in (("mean", 0), ("min", 1)):
         own, policy = guided(guided_config(kind="ctpg", filter_twins=twins))
         plant_values(own.agent, own_twins, worth_twins)
         _choices(policy, [0, 1, 2])
-        assert policy.metrics()["actor/guide/fallback_share"] == fallback
+        assert _counted(policy, "fallbacks") == [fallback] * 3
 
 
 def test_the_filter_sets_in_at_its_version() -> None:
@@ -93,7 +120,7 @@ def test_the_filter_sets_in_at_its_version() -> None:
         policy.load(weights_of(own.agent, version))
         chosen = _choices(policy, [1] * 300)
         assert (set(chosen.tolist()) == {0, 1, 2}) == free
-        assert ("actor/guide/fallback_share" in policy.metrics()) != free
+        assert _counted(policy, "candidates") == [0, 0 if free else 900, 0]
         policy.observe(_ended(300))
 
 
@@ -191,8 +218,16 @@ def test_bpt_tries_every_candidate_and_then_plays_with_the_best() -> None:
     lanes = RewardingLanes([0, 1, 2, 0], [5, 6, 4, 9], [0.4, -0.6, 0.5])
     subject = unroller_of(policy, lanes, length=300)
     unroll = subject.unroll()
+    trials = [0, 0, 0]
     for lane, (task, best) in enumerate([(0, 2), (1, 0), (2, 2), (0, 2)]):
-        _assert_rounds(unroll.guide[_starts(unroll, lane), lane].tolist(), task, best)
+        starts = _starts(unroll, lane)
+        _assert_rounds(unroll.guide[starts, lane].tolist(), task, best)
+        # Rounds are four episodes of play and six of trials.
+        episode = np.searchsorted(starts, np.flatnonzero(unroll.decision[:, lane]), "right") - 1
+        trials[task] += int((episode % 10 >= 4).sum())
+    assert unroll.guidance is not None
+    assert unroll.guidance.trials.tolist() == trials
+    assert unroll.guidance.choices.sum() == unroll.decision.sum()
 
 
 def _starts(unroll: Unroll, lane: int) -> np.ndarray:

@@ -13,7 +13,14 @@ from scipy import stats
 
 from repertory.errors import BadInput
 from repertory.seeding import stream
-from repertory.types import ActionSpec, EpisodeRecord, ObservationSpec, ReplayBatch, Weights
+from repertory.types import (
+    ActionSpec,
+    EpisodeRecord,
+    GuidanceCounts,
+    ObservationSpec,
+    ReplayBatch,
+    Weights,
+)
 from replay.task_replay import TaskReplay
 from replay.window_ring import WindowRings
 
@@ -199,6 +206,44 @@ def test_guides_are_counted_by_task_since_the_last_report() -> None:
     assert row["task/counting/1/guided"] == pytest.approx(1 / 3)
     source.insert(made_up([0, 1], sequence=2))
     assert source.metrics()["task/counting/0/guided"] == 0
+
+
+def test_shares_of_choices_are_over_all_unrolls_since_the_last_report() -> None:
+    source = replay_of(tasks(2))
+    source.insert(made_up([0, 1], guidance=_counts([6, 4], [12, 8], [3, 8], [4, 0])))
+    source.insert(made_up([0], sequence=2, guidance=_counts([2, 0], [4, 0], [1, 0], [1, 0])))
+    source.insert(made_up([1], sequence=3))
+    row = source.metrics()
+    assert row["task/counting/0/guide_filtered"] == pytest.approx(12 / 16)
+    assert row["task/counting/0/guide_fallback"] == pytest.approx(5 / 8)
+    assert row["task/counting/1/guide_filtered"] == row["task/counting/1/guide_fallback"] == 0
+    assert row["guide/filtered"] == pytest.approx(12 / 24)
+    assert row["guide/fallback"] == pytest.approx(5 / 12)
+    assert "guide/trial" not in row
+    assert not [name for name in source.metrics() if "guide_" in name or name == "guide/filtered"]
+
+
+def test_the_share_of_trials_is_reported_of_choosers_that_try_candidates_out() -> None:
+    source = replay_of(tasks(2))
+    source.insert(made_up([0, 1], guidance=_counts([6, 4], trials=[3, 0])))
+    row = source.metrics()
+    assert row["task/counting/0/guide_trial"] == 0.5
+    assert row["task/counting/1/guide_trial"] == 0
+    assert row["guide/trial"] == pytest.approx(3 / 10)
+    assert "task/counting/0/guide_filtered" not in row
+    source.insert(made_up([0, 1], sequence=2, guidance=_counts([6, 4])))
+    assert source.metrics()["guide/trial"] == 0
+
+
+def _counts(
+    choices: list[int],
+    candidates: list[int] | None = None,
+    passed: list[int] | None = None,
+    fallbacks: list[int] | None = None,
+    trials: list[int] | None = None,
+) -> GuidanceCounts:
+    lists = (choices, candidates, passed, fallbacks, trials)
+    return GuidanceCounts(*(np.array(one or [0, 0], np.int64) for one in lists))
 
 
 def test_a_run_without_a_guide_reports_no_share_of_guided_steps() -> None:
