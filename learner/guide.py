@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from learner.dqn_guide import DqnGuide
+from learner.guide_filter import STATES, filtered
 from learner.guide_networks import GuideBatch
 from learner.guide_report import GuideMetrics
 from learner.guide_windows import prepare, read_windows
@@ -81,11 +82,11 @@ class GuideUpdate:
     ) -> None:
         """Learn from one batch of windows, of any tasks in any numbers.
 
-        `critic`: the control critics. `task_mask`: 0 for tasks that the control update left out;
-        they are left out here too. `progress`: share of the budget spent, for the learning rate.
+        `critic`: the control critics, to report what the policy filter keeps out. `task_mask`: 0
+        for tasks that the control update left out; they are left out here too. `progress`: share
+        of the budget spent, for the learning rate.
         Raises NumericalFailure when too many updates in a row were not finite.
         """
-        del critic  # The comparable critic learns by itself to be in the control critics' units.
         prepared = prepare(windows, len(self._tasks), self._algorithm.time_limit)
         reading = read_windows(
             self._agent,
@@ -107,6 +108,19 @@ class GuideUpdate:
         self._nonfinite_in_a_row = 0
         relabelled = reading.chosen != prepared.windows.guide
         self._metrics.add(report, task=batch.task, counts=counts, relabelled=relabelled)
+        if self._settings.policy_filter != "off":
+            stride = max(1, len(batch.task) // STATES)
+            self._metrics.add_filtered(
+                filtered(
+                    self._agent,
+                    critic,
+                    prepared.first[::stride],
+                    batch.task[::stride],
+                    samples=self._settings.filter_samples,
+                    twins=self._settings.filter_twins,
+                    generator=self._generator,
+                )
+            )
 
     def refresh(self, updates: int, success_rate: Float[np.ndarray, " M"]) -> None:
         """Note the count of control updates; decide anew who is guided when that is due.
@@ -133,7 +147,9 @@ class GuideUpdate:
         """Return means since the last call, and what holds at the moment."""
         soft = isinstance(self.learned, SoftGuide)
         metrics = self._metrics.read(
-            soft=soft, compared=soft and self._agent.comparable is not None
+            soft=soft,
+            compared=soft and self._agent.comparable is not None,
+            filtering=self._settings.policy_filter != "off",
         )
         metrics |= self.learned.metrics()
         metrics["guide/nonfinite_updates"] = float(self._nonfinite)

@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from learner.guide_filter import Filtered
+
 SUMMED = ("critic_loss", "comparable_loss", "policy_loss", "masked_out")
 
 
@@ -55,6 +57,7 @@ class GuideMetrics:
         self._entropy = torch.zeros(len(names), dtype=torch.float64, device=device)
         self._windows = torch.zeros(len(names), dtype=torch.float64, device=device)
         self._relabelled = torch.zeros((), dtype=torch.float64, device=device)
+        self._filtered = torch.zeros(2, dtype=torch.float64, device=device)
         self._updates = 0
 
     def add(
@@ -72,10 +75,15 @@ class GuideMetrics:
         self._relabelled += relabelled.sum()
         self._updates += 1
 
-    def read(self, *, soft: bool, compared: bool) -> dict[str, float]:
+    def add_filtered(self, one: Filtered) -> None:
+        """Add what the policy filter keeps out in this update's windows."""
+        self._filtered += torch.stack([one.candidates, one.states])
+
+    def read(self, *, soft: bool, compared: bool, filtering: bool) -> dict[str, float]:
         """Return means since the last call and start afresh; no entries without an update.
 
-        `soft`: the guide is a policy with an entropy; `compared`: it has a comparable critic.
+        `soft`: the guide is a policy with an entropy; `compared`: it has a comparable critic beside
+        its own; `filtering`: the policy filter is in use.
         """
         updates, windows = self._updates, self._windows.tolist()
         if not updates:
@@ -86,6 +94,10 @@ class GuideMetrics:
             if (soft or name != "policy_loss") and (compared or name != "comparable_loss")
         }
         metrics["guide/relabelled"] = float(self._relabelled) / max(sum(windows), 1.0)
+        if filtering:
+            candidates, states = self._filtered.tolist()
+            metrics["guide/filtered"] = candidates / updates
+            metrics["guide/none_passed"] = states / updates
         entropies = {
             name: total / count
             for name, total, count in zip(self._names, self._entropy.tolist(), windows, strict=True)
@@ -98,7 +110,8 @@ class GuideMetrics:
         return metrics
 
     def _reset(self) -> None:
-        for total in (self._sums, self._entropy, self._windows, self._relabelled):
+        sums = (self._sums, self._entropy, self._windows, self._relabelled, self._filtered)
+        for total in sums:
             total.zero_()
         self._updates = 0
 
@@ -109,6 +122,7 @@ class GuideMetrics:
             "entropy": self._entropy.cpu().numpy().copy(),
             "windows": self._windows.cpu().numpy().copy(),
             "relabelled": float(self._relabelled),
+            "filtered": self._filtered.cpu().numpy().copy(),
             "updates": self._updates,
         }
 
@@ -118,4 +132,5 @@ class GuideMetrics:
         self._entropy.copy_(torch.tensor(state["entropy"]))
         self._windows.copy_(torch.tensor(state["windows"]))
         self._relabelled.fill_(state["relabelled"])
+        self._filtered.copy_(torch.tensor(state["filtered"]))
         self._updates = int(state["updates"])

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from learner.guide import GuideUpdate
 from learner.replayed import TensorWindows
@@ -104,3 +105,22 @@ def windows_of(
         terminated=torch.tensor(kind == 1),
         truncated=torch.tensor(kind == 2),
     )
+
+
+def everything(agent: ControlAgent, guide: GuideUpdate) -> list[Tensor]:
+    """Return copies of all that an update may change, targets included."""
+    found: list[Tensor] = [p for p in agent.parameters()]
+    for part in vars(guide.learned).values():
+        if isinstance(part, nn.Module):
+            found += part.parameters()
+        elif isinstance(part, nn.Parameter):
+            found.append(part)
+    return [tensor.detach().clone() for tensor in found]
+
+
+TASKS = control_tasks(3)
+CASES = {
+    "sac/code": config_of(sac(reward_scale=0.5), ONE_HOT),
+    "sac/heads": config_of(sac(time_limit="terminal"), HEADS),
+    "td3/code": config_of(td3(reward_scale=0.5), ONE_HOT),
+}

@@ -10,39 +10,33 @@ import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from guide_examples import (
+    CASES,
     HEADS,
     ONE_HOT,
+    TASKS,
     config_of,
     control_tasks,
+    everything,
     guide_of,
     sac,
     td3,
     windows_of,
 )
 from guide_twin import arrays_of, first_update, parameters
-from torch import Tensor, nn
 
-from learner.guide import GuideUpdate
+import learner.guide_windows as guide_windows
+from learner.dqn_guide import DqnGuide
 from learner.replayed import TensorWindows
 from learner.soft_guide import SoftGuide
-from repertory.config import NetworkConfig, RunConfig
-from repertory.errors import BadInput, NumericalFailure
-from repertory.networks.control_agent import ControlAgent, build_agent
-from repertory.state_tree import flatten, unflatten
+from repertory.config import NetworkConfig
+from repertory.errors import NumericalFailure
 
 RECORD = Path(__file__).parent.parent / "golden" / "guide.json"
-CASES = {
-    "sac/code": config_of(sac(reward_scale=0.5), ONE_HOT),
-    "sac/heads": config_of(sac(time_limit="terminal"), HEADS),
-    "td3/code": config_of(td3(reward_scale=0.5), ONE_HOT),
-}
-TASKS = control_tasks(3)
 
 
 @pytest.fixture
@@ -51,17 +45,6 @@ def double() -> Iterator[None]:
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(torch.float32)
-
-
-def everything(agent: ControlAgent, guide: GuideUpdate) -> list[Tensor]:
-    """Return copies of all that an update may change, targets included."""
-    found: list[Tensor] = [p for p in agent.parameters()]
-    for part in vars(guide.learned).values():
-        if isinstance(part, nn.Module):
-            found += part.parameters()
-        elif isinstance(part, nn.Parameter):
-            found.append(part)
-    return [tensor.detach().clone() for tensor in found]
 
 
 @pytest.mark.parametrize("network", [ONE_HOT, HEADS], ids=["code", "heads"])
@@ -243,118 +226,38 @@ def test_what_is_not_finite_changes_nothing_and_is_counted(case: str) -> None:
         guide.update(bad, critic=critic)
 
 
-def test_who_is_guided_is_decided_when_due_and_by_temperatures() -> None:
-    agent, _, guide = guide_of(config_of(sac(guide={"block_every": 10})), TASKS)
-    assert agent.log_temperature is not None
-    unknown = np.full(3, np.nan, np.float32)
-    with torch.no_grad():
-        agent.log_temperature.copy_(torch.tensor([0.0, -1.0, -2.0]))
-    for updates in range(10):
-        guide.refresh(updates, unknown)
-        assert guide.guided.all()
-    guide.refresh(10, unknown)
-    assert guide.guided.tolist() == [False, True, True]
-    assert guide.metrics()["task/task0/blocked"] == 1.0
-    with torch.no_grad():
-        agent.log_temperature.copy_(torch.tensor([-2.0, -1.0, 0.0]))
-    guide.refresh(19, unknown)
-    assert guide.guided.tolist() == [False, True, True]
-    guide.refresh(23, unknown)
-    assert guide.guided.tolist() == [True, True, False]
-
-
-@pytest.mark.parametrize("algorithm", [sac, td3])
-def test_who_succeeds_often_is_blocked_and_who_is_unknown_guided(algorithm: Any) -> None:
-    settings = {"block_every": 10, "block": "success", "block_success": 0.5}
-    _, _, guide = guide_of(config_of(algorithm(guide=settings)), TASKS)
-    guide.refresh(10, np.array([0.9, 0.5, np.nan], np.float32))
-    assert guide.guided.tolist() == [False, True, True]
-
-
-def test_nobody_is_ever_blocked_without_a_gate() -> None:
-    agent, _, guide = guide_of(config_of(sac(guide={"block_every": 1, "block": "none"})), TASKS)
-    assert agent.log_temperature is not None
-    with torch.no_grad():
-        agent.log_temperature.copy_(torch.tensor([0.0, -1.0, -2.0]))
-    guide.refresh(1, np.ones(3, np.float32))
-    assert guide.guided.all()
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_a_restored_guide_goes_on_to_the_bit(case: str) -> None:
-    agent, critic, guide = guide_of(CASES[case], TASKS)
-    for seed in range(3):
-        guide.update(windows_of(TASKS, [6, 5, 7], seed=seed), critic=critic)
-    guide.refresh(20_000, np.full(3, np.nan, np.float32))
-    arrays, tree = flatten(guide.state())
-    other, _, resumed = guide_of(CASES[case], TASKS, seed=9)
-    other.load_state_dict(agent.state_dict())
-    resumed.restore(unflatten(tree, arrays))
-    for seed in range(3, 6):
-        for one in (guide, resumed):
-            one.update(windows_of(TASKS, [6, 0, 7], seed=seed), critic=critic)
-    assert all(map(torch.equal, everything(agent, guide), everything(other, resumed)))
-    assert guide.metrics() == resumed.metrics()
-    assert (guide.guided == resumed.guided).all()
-
-
-def test_a_state_of_other_networks_is_refused() -> None:
-    _, _, guide = guide_of(CASES["sac/code"], TASKS)
-    _, _, other = guide_of(CASES["sac/code"], control_tasks(4))
-    with pytest.raises(BadInput, match="another network"):
-        other.restore(guide.state())
-
-
-def toy(config: RunConfig, paid: int, seed: int = 0) -> tuple[ControlAgent, GuideUpdate]:
-    """Return a guide after 150 updates on a chain where for task 0 only moving as policy `paid`
-    does is paid; policy 0 moves left, policy 1 right, and the stored choices are noise.
-    """
-    tasks = control_tasks(2, size=1, actions=1)
-    agent, critic, guide = guide_of(config, tasks)
-    random = np.random.default_rng(seed)
-    with torch.no_grad():
-        agent.actor.head_weight.zero_()
-        agent.actor.head_bias[0, :, 0, 0] = torch.tensor([-0.8, 0.8])
-        if agent.log_temperature is not None:
-            agent.actor.head_bias[0, :, 0, 1] = -1.0
-    steps, count = 3, 32
-    for _ in range(150):
-        played = random.integers(0, 2, count)
-        action = np.tanh(
-            np.where(played, 0.8, -0.8) + 0.3 * random.normal(size=(steps, count))
-        ).astype(np.float32)
-        task = np.repeat([0, 1], count // 2).astype(np.int32)
-        reward = np.where((task == 0) & (played == paid), 1.0, 0.0).astype(np.float32)
-        guide.update(
-            TensorWindows(
-                task=torch.from_numpy(task),
-                guide=torch.from_numpy(random.integers(0, 2, count)),
-                observation=torch.zeros(steps + 1, count, 1),
-                action=torch.from_numpy(action).unsqueeze(-1),
-                reward=torch.from_numpy(np.tile(reward, (steps, 1))),
-                length=torch.full((count,), steps),
-                terminated=torch.ones(count, dtype=torch.bool),
-                truncated=torch.zeros(count, dtype=torch.bool),
-            ),
-            critic=critic,
-        )
-    return agent, guide
-
-
-@pytest.mark.parametrize("paid", [0, 1])
-@pytest.mark.parametrize("algorithm", ["sac", "td3"])
-def test_the_guide_learns_to_choose_whose_option_pays(algorithm: str, paid: int) -> None:
-    made = sac(guide={"temperature": 0.3}) if algorithm == "sac" else td3()
-    agent, guide = toy(config_of(made, HEADS, learning_rate=0.01), paid)
-    network = agent.guide if algorithm == "sac" else agent.comparable
-    assert network is not None
-    values = network(torch.zeros(1, 1), torch.tensor([0]))[0, 0].detach()
-    assert int(values.argmax()) == paid
-    assert float(values[paid] - values[1 - paid]) > 1.0
-    assert guide.metrics()["guide/relabelled"] == pytest.approx(0.5, abs=0.05)
-    if agent.comparable is not None:
-        compared = agent.comparable(torch.zeros(1, 1), torch.tensor([0]))[:, 0].detach()
-        assert (compared.argmax(-1) == paid).all()
+def test_a_dqn_guide_chooses_online_and_values_by_its_target() -> None:
+    """One update against loops, with a target that is another network (van Hasselt 2016)."""
+    agent, critic, guide = guide_of(config_of(td3(reward_scale=0.5, discount=0.9)), TASKS)
+    assert isinstance(guide.learned, DqnGuide)
+    online = agent.comparable
+    assert online is not None
+    guide.learned._target.initialise(torch.Generator().manual_seed(5))
+    windows = windows_of(TASKS, [7, 7, 7])
+    chosen = guide_windows.read_windows(
+        agent,
+        guide_windows.prepare(windows, 3, "bootstrap"),
+        hindsight=True,
+        fresh=False,
+        generator=torch.Generator(),
+        number_format=torch.float32,
+    ).chosen
+    total, argmaxes_differ = 0.0, False
+    for column in range(21):
+        length, task = int(windows.length[column]), windows.task[column : column + 1]
+        target = sum(0.9**k * 0.5 * float(windows.reward[k, column]) for k in range(length))
+        last = windows.observation[length, column : column + 1]
+        with torch.no_grad():
+            best = int(online(last, task)[0, 0].argmax())
+            valued = guide.learned._target(last, task)[0, 0]
+            value = online(windows.observation[0, column : column + 1], task)[0, 0]
+        argmaxes_differ |= best != int(valued.argmax())
+        if not windows.terminated[column]:
+            target += 0.9**length * float(valued[best])
+        total += (float(value[chosen[column]]) - target) ** 2 / 21
+    assert argmaxes_differ
+    guide.update(windows, critic=critic)
+    assert guide.metrics()["guide/critic_loss"] == pytest.approx(total, rel=1e-5)
 
 
 def test_guide_temperatures_never_exceed_one() -> None:
@@ -367,34 +270,6 @@ def test_guide_temperatures_never_exceed_one() -> None:
     guide.update(windows_of(TASKS, [6, 6, 6]), critic=critic)
     assert (guide.learned.log_temperature.detach() == 0.0).all()
     assert guide.metrics()["guide/temperature"] == 1.0
-
-
-def test_bf16_changes_losses_by_no_more_than_its_rounding() -> None:
-    losses = []
-    for precision in ("fp32", "bf16"):
-        config = CASES["sac/code"]
-        learning = config.learner.model_copy(update={"precision": precision})
-        config = config.model_copy(update={"learner": learning})
-        agent, critic, guide = guide_of(config, TASKS)
-        if precision == "bf16":
-            agent.actor.number_format = torch.bfloat16
-        guide.update(windows_of(TASKS, [20, 20, 20]), critic=critic)
-        assert agent.actor.number_format == (
-            torch.bfloat16 if precision == "bf16" else torch.float32
-        )
-        losses.append(guide.metrics()["guide/critic_loss"])
-    assert losses[0] != losses[1]
-    assert losses[1] == pytest.approx(losses[0], rel=0.1)
-
-
-def test_an_agent_without_a_policy_filter_has_no_comparable_critic_to_learn() -> None:
-    config = config_of(sac(guide={"policy_filter": "off"}))
-    assert build_agent(TASKS, config, 1).comparable is None
-    _, critic, guide = guide_of(config, TASKS)
-    guide.update(windows_of(TASKS, [6, 6, 6]), critic=critic)
-    metrics = guide.metrics()
-    assert metrics["guide/critic_loss"] > 0.0
-    assert "guide/comparable_loss" not in metrics
 
 
 def remake() -> None:
