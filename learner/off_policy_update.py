@@ -14,27 +14,19 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from learner.actor_critic_update import choose_device
+from learner.guarded_step import GuardedStep
 from learner.guide import GuideUpdate
 from learner.losses.task_weights import joined, kept_tasks, per_task_means
 from learner.losses.twin_critic import one_step_target, squared_errors
 from learner.network_state import network_state, restore_network
 from learner.off_policy_metrics import OffPolicyMetrics
-from learner.optimisers import (
-    build_optimiser,
-    clip_by_global_norm,
-    global_norm,
-    learning_rate_at,
-    optimiser_state,
-    restore_optimiser,
-    set_learning_rate,
-)
+from learner.optimisers import global_norm, learning_rate_at
 from learner.replayed import TensorReplayBatch, to_device_steps, to_device_windows
 from learner.target_networks import target_of
 from repertory import seeding
-from repertory.config import OptimiserConfig, RunConfig, SacConfig, Td3Config
+from repertory.config import RunConfig, SacConfig, Td3Config
 from repertory.errors import BadInput, NumericalFailure
 from repertory.networks.control_agent import ControlAgent, build_critic
 from repertory.networks.flat import to_vector
@@ -86,7 +78,7 @@ class OffPolicyUpdate:
         self.report = OffPolicyMetrics([task.name for task in tasks], self.device)
         self.version = 0
         self._config = config
-        self._parts: dict[str, tuple[list[nn.Parameter], Optimizer]] = {}
+        self._parts: dict[str, GuardedStep] = {}
         self._networks: dict[str, nn.Module] = {
             "agent": self.agent,
             "target_critic": self.target_critic,
@@ -100,7 +92,7 @@ class OffPolicyUpdate:
 
     def add_part(self, name: str, parameters: list[nn.Parameter]) -> None:
         """Give these parameters an optimiser of their own."""
-        self._parts[name] = (parameters, _optimiser(parameters, self._config.optimiser))
+        self._parts[name] = GuardedStep(parameters, self._config.optimiser)
 
     def add_network(self, name: str, network: nn.Module) -> None:
         """Make a network part of the state."""
@@ -168,22 +160,15 @@ class OffPolicyUpdate:
 
         The one place where the tasks' gradients become one.
         """
-        parameters, optimiser = self._parts[part]
+        stepped = self._parts[part]
         loss = joined(means, weights, kept)
-        gradients = list(torch.autograd.grad(loss, parameters))
-        norm = global_norm(gradients)
-        loss = loss.detach()
+        gradients = stepped.gradients(loss)
+        norm, loss = global_norm(gradients), loss.detach()
         if not bool(torch.isfinite(norm) & torch.isfinite(loss)):
             logger.warning("%s skipped: loss %g, gradient norm %g", part, float(loss), float(norm))
             return False
         self._learning_rate = learning_rate_at(self._config.optimiser, progress)
-        set_learning_rate(optimiser, self._learning_rate)
-        clip_by_global_norm(gradients, norm, self._config.optimiser.clip_norm)
-        for parameter, gradient in zip(parameters, gradients, strict=True):
-            parameter.grad = gradient
-        optimiser.step()
-        for parameter in parameters:
-            parameter.grad = None
+        stepped.step(gradients, norm, progress)
         self.report.add({f"learner/{part}_loss": loss, f"learner/gradient_norm_{part}": norm})
         return True
 
@@ -232,9 +217,7 @@ class OffPolicyUpdate:
             "algorithm": self.algorithm.kind,
             "version": self.version,
             "networks": {name: network_state(one) for name, one in self._networks.items()},
-            "optimisers": {
-                name: optimiser_state(optimiser) for name, (_, optimiser) in self._parts.items()
-            },
+            "optimisers": {name: part.state() for name, part in self._parts.items()},
             "optimiser_kind": self._config.optimiser.kind,
             "noise": self.noise.get_state().numpy().copy(),
             "learning_rate": self._learning_rate,
@@ -257,8 +240,8 @@ class OffPolicyUpdate:
                 raise BadInput(f"the checkpoint's {what} is {theirs}, this run's is {own}")
         for name, network in self._networks.items():
             restore_network(network, state["networks"][name])
-        for name, (_, optimiser) in self._parts.items():
-            restore_optimiser(optimiser, state["optimisers"][name])
+        for name, part in self._parts.items():
+            part.restore(state["optimisers"][name])
         self.version = int(state["version"])
         self.noise.set_state(torch.tensor(state["noise"]))
         self._learning_rate = float(state["learning_rate"])
@@ -271,10 +254,3 @@ class OffPolicyUpdate:
 
 def _presence(part: object) -> str:
     return "none" if part is None else "ctpg"
-
-
-def _optimiser(parameters: list[nn.Parameter], config: OptimiserConfig) -> Optimizer:
-    """Return the optimiser that `config` names, Adam as one pass over its arrays."""
-    if config.kind == "adam":
-        return torch.optim.Adam(parameters, lr=config.learning_rate, eps=config.epsilon, fused=True)
-    return build_optimiser(parameters, config)

@@ -87,7 +87,7 @@ def build_optimiser(parameters: Iterable[Tensor], config: OptimiserConfig) -> Op
             )
         case "adam":
             return torch.optim.Adam(
-                parameters, lr=config.learning_rate, eps=config.epsilon, foreach=True
+                parameters, lr=config.learning_rate, eps=config.epsilon, fused=True
             )
 
 
