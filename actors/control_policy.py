@@ -1,4 +1,4 @@
-"""Acting with each task's own SAC or TD3 policy, or with another task's in its place.
+"""Acting with each task's own SAC or TD3 policy, or with another candidate's in its place.
 
 Axes: L lanes, N rows, S draws, A actions, D numbers of an observation, O outputs of the actor.
 """
@@ -100,23 +100,32 @@ class ControlPolicy(Memoryless):
             action = self.generator.uniform(-1.0, 1.0, (len(task), size)).astype(np.float32)
             log_density = np.full(len(task), -size * math.log(2.0), np.float32)
             return Decision(action, log_density, recurrent)
-        action, log_density = self.act_as(stacked, task)
+        with torch.inference_mode():
+            # Not `act_as`: an index past the last is a task never trained on, not an expert.
+            outputs = self.agent.actor(torch.from_numpy(stacked), torch.from_numpy(task))[0]
+        action, log_density = self._play(outputs)
         return Decision(action, log_density, recurrent)
 
     def act_as(
         self, observation: Float32[np.ndarray, "L D"], behaviour: Int32[np.ndarray, " L"]
     ) -> tuple[Float32[np.ndarray, "L A"], Float32[np.ndarray, " L"]]:
-        """Return each lane's action by the policy `behaviour`, and its log-density under it.
+        """Return each lane's action by the candidate `behaviour`, and its log-density under it.
 
         Observations do not contain the task: to act as another, its index is all that changes.
         """
         with torch.inference_mode():
-            outputs = self.agent.actor(torch.from_numpy(observation), torch.from_numpy(behaviour))
+            seen, candidate = torch.from_numpy(observation), torch.from_numpy(behaviour)
+            outputs = self.agent.outputs_of(seen, candidate)
+        return self._play(outputs)
+
+    def _play(self, outputs: Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """Return one action per row of the actor's outputs, and its log-density."""
+        with torch.inference_mode():
             if self._greedy:
-                noise = torch.zeros(len(behaviour), self.agent.action_size)
-                sampled = self._with_noise(outputs[0], noise)
+                noise = torch.zeros(len(outputs), self.agent.action_size)
+                sampled = self._with_noise(outputs, noise)
             else:
-                drawn = self.sample(outputs[0], draws=1)
+                drawn = self.sample(outputs, draws=1)
                 sampled = Sampled(drawn.action[0], drawn.log_probability[0])
             return sampled.action.numpy(), sampled.log_probability.numpy()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from repertory.ports import Experience, Lanes, Learner, WeightSource
     from replay.task_replay import TaskReplay
     from replay.trajectory_queues import TrajectoryQueues
+
+ExpertArrays = Sequence[tuple[str, Mapping[str, np.ndarray]]]
+"""Each expert's name with the arrays of its actor, in the order of the run's experts."""
 
 
 def tasks_of(config: RunConfig) -> tuple[TaskSpec, ...]:
@@ -122,15 +125,24 @@ def network(config: RunConfig, tasks: Sequence[TaskSpec]) -> ActorCritic:
     return build_network(tasks, config.network, seed=integer(config.seed, "network"))
 
 
-def control_agent(config: RunConfig, tasks: Sequence[TaskSpec]) -> ControlAgent:
-    """Build what off-policy actors act with, with its seeded initial weights."""
+def control_agent(
+    config: RunConfig, tasks: Sequence[TaskSpec], experts: ExpertArrays = ()
+) -> ControlAgent:
+    """Build what off-policy actors act with, with its seeded initial weights.
+
+    Experts' weights are in `experts`, or NaN where a checkpoint or a publication will bring them.
+    """
     from repertory.networks.control_agent import build_agent
+    from repertory.networks.experts import load_expert
 
-    return build_agent(tasks, config, seed=integer(config.seed, "network"))
+    agent = build_agent(tasks, config, seed=integer(config.seed, "network"))
+    for actor, (name, arrays) in zip(agent.experts.networks, experts, strict=bool(experts)):
+        load_expert(actor, arrays, name)
+    return agent
 
 
-def learner(config: RunConfig, tasks: Sequence[TaskSpec]) -> Learner:
-    """Build the update rule with its network on its device."""
+def learner(config: RunConfig, tasks: Sequence[TaskSpec], experts: ExpertArrays = ()) -> Learner:
+    """Build the update rule with its network on its device; `experts` at a run's first start."""
     match config.algorithm:
         case VTraceConfig():
             from learner.vtrace import VTraceLearner
@@ -143,11 +155,11 @@ def learner(config: RunConfig, tasks: Sequence[TaskSpec]) -> Learner:
         case SacConfig():
             from learner.sac import SacLearner
 
-            return SacLearner(control_agent(config, tasks), config, tasks)
+            return SacLearner(control_agent(config, tasks, experts), config, tasks)
         case Td3Config():
             from learner.td3 import Td3Learner
 
-            return Td3Learner(control_agent(config, tasks), config, tasks)
+            return Td3Learner(control_agent(config, tasks, experts), config, tasks)
 
 
 def acting_policy(

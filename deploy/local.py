@@ -12,6 +12,7 @@ from rich.console import Console
 
 from deploy import build
 from deploy.evaluation import evaluate_weights, films_of
+from deploy.experts import expert_arrays
 from deploy.recorder import Recorder
 from deploy.signals import StopRequest
 from deploy.sinks import sinks_of
@@ -54,11 +55,12 @@ class LatestWeights:
 class LocalRun:
     """All parts of a run. `round` is one unroll of every worker and the updates that it allows."""
 
-    def __init__(self, config: RunConfig) -> None:
+    def __init__(self, config: RunConfig, experts: build.ExpertArrays = ()) -> None:
+        """Build every part; `experts` are their weights, which a checkpoint would bring too."""
         self.config = config
         self.tasks = build.tasks_of(config)
         self.experience = build.experience(config, self.tasks)
-        self.learner = build.learner(config, self.tasks)
+        self.learner = build.learner(config, self.tasks, experts)
         self.weights = LatestWeights(config.actors.version_delay)
         self.loop = LearnerLoop(
             self.learner,
@@ -150,7 +152,7 @@ def train(
     # As in the cluster: more threads than were asked for would change the numbers, and on a busy
     # machine small products wait for each other.
     torch.set_num_threads(config.learner.threads)
-    local = LocalRun(config)
+    local = LocalRun(config, () if resume else expert_arrays(config))
     sink = sinks_of(config, local.tasks, run, console)
     recorder = Recorder(config, local.tasks, run, sink)
     if resume:

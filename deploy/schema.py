@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import types
@@ -106,6 +107,13 @@ def from_texts(setting: Setting, texts: tuple[str, ...], kinds: tuple[str, ...] 
 
 def from_yaml(setting: Setting, value: Any, kinds: tuple[str, ...] = ()) -> Any:
     """Return the value that a YAML value stands for; BadInput says what is allowed instead."""
+    annotation: Any = setting.info.annotation
+    if _lists_settings(annotation) and isinstance(value, list):
+        try:
+            # As config.json is read: its inner lists are tuples too.
+            return TypeAdapter[Any](annotation).validate_json(json.dumps(value), strict=True)
+        except (ValidationError, TypeError):
+            pass
     converted = tuple(value) if isinstance(value, list) else value
     for arm in _arms(setting.info.annotation):
         if isinstance(value, str) and _EXPONENT.fullmatch(value) and arm in (int, float):
@@ -181,6 +189,11 @@ def _arms(annotation: Any) -> tuple[Any, ...]:
     return (annotation,)
 
 
+def _lists_settings(annotation: Any) -> bool:
+    members = get_args(annotation) if get_origin(annotation) is tuple else ()
+    return any(isinstance(arm, type) and issubclass(arm, Settings) for arm in members)
+
+
 def _rules(annotation: Any) -> list[Any]:
     """Return the bounds written inside a union, as in `Annotated[int, Field(gt=0)] | None`."""
     if get_origin(annotation) is Annotated:
@@ -234,6 +247,8 @@ def _describe(annotation: Any) -> str:
     if get_origin(annotation) is Literal:
         words = [str(word) for word in get_args(annotation)]
         return words[0] if len(words) == 1 else f"one of {', '.join(words)}"
+    if _lists_settings(annotation):
+        return "nothing (launching fills it in)"
     if get_origin(annotation) is tuple:
         words = list(_words(annotation))
         return f"a list of {', '.join(words)}" if words else "a list of names"

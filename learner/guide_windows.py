@@ -6,7 +6,7 @@ J candidates, M tasks.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal, NamedTuple
 
@@ -96,10 +96,10 @@ def read_windows(
     held = prepared.valid.flatten().nonzero().squeeze(-1)
     scores = observation.new_zeros(steps * count, agent.candidates)
     log_probability = observation.new_zeros(steps * count)
-    with torch.no_grad(), computing_in(agent.actor, number_format):
-        for rows in torch.split(held, _chunk(agent.actor, observation.device.type)):
+    with torch.no_grad(), computing_in([agent.actor, *agent.experts.networks], number_format):
+        for rows in torch.split(held, _chunk(agent, observation.device.type)):
             task = windows.task[rows % count].long()
-            every = _outputs(agent.actor, observation[rows], task, every=hindsight)
+            every = _outputs(agent, observation[rows], task, every=hindsight)
             if hindsight:
                 scores[rows] = _scores(agent, every, action[rows])
             if fresh:
@@ -113,25 +113,33 @@ def read_windows(
 
 
 @contextmanager
-def computing_in(network: TaskMlp, number_format: torch.dtype) -> Iterator[None]:
-    """Let a network's hidden layers compute in another number format for a while."""
-    usual, network.number_format = network.number_format, number_format
+def computing_in(networks: Sequence[TaskMlp], number_format: torch.dtype) -> Iterator[None]:
+    """Let networks' hidden layers compute in another number format for a while."""
+    usual = [network.number_format for network in networks]
     try:
+        for network in networks:
+            network.number_format = number_format
         yield
     finally:
-        network.number_format = usual
+        for network, before in zip(networks, usual, strict=True):
+            network.number_format = before
 
 
-def _chunk(actor: TaskMlp, device: str) -> int:
-    """Return how many rows to evaluate at a time."""
-    candidates = 1 if actor.code is None else actor.tasks
-    hidden = actor.head_weight.shape[2]
-    return max(1, CHUNK_NUMBERS.get(device, CHUNK_NUMBERS["cuda"]) // (candidates * hidden))
+def _chunk(agent: ControlAgent, device: str) -> int:
+    """Return how many rows to evaluate at a time; one network's hidden layers are held at once."""
+    widest = max(
+        (1 if actor.code is None else actor.tasks) * actor.head_weight.shape[2]
+        for actor in (agent.actor, *agent.experts.networks)
+    )
+    return max(1, CHUNK_NUMBERS.get(device, CHUNK_NUMBERS["cuda"]) // widest)
 
 
-def _outputs(actor: TaskMlp, observation: Tensor, task: Tensor, *, every: bool) -> Tensor:
+def _outputs(agent: ControlAgent, observation: Tensor, task: Tensor, *, every: bool) -> Tensor:
     """Return outputs of every candidate, [R, J, O], or at least of the task's own, [R, 1, O]."""
-    if every or actor.code is None:  # Heads alone cost little beside a shared trunk.
+    if every:
+        return agent.every_candidate(observation)
+    actor = agent.actor
+    if actor.code is None:  # Heads alone cost little beside a shared trunk.
         return actor.every_task(observation)[0]
     own: Tensor = actor(observation, task)[0]
     return own.unsqueeze(1)

@@ -49,8 +49,13 @@ class Report:
 class LearnerHost:
     """Async Ray actor: its methods run on the event loop, updates on a thread of their own."""
 
-    def __init__(self, config_json: str, replay: Any = None) -> None:
-        """Build everything; `replay` is the experience's own host, if it has one."""
+    def __init__(
+        self, config_json: str, replay: Any = None, experts: build.ExpertArrays = ()
+    ) -> None:
+        """Build everything; `replay` is the experience's own host, if it has one.
+
+        `experts` are their weights, at a run's first start.
+        """
         import torch
 
         self._config = RunConfig.model_validate_json(config_json)
@@ -63,7 +68,7 @@ class LearnerHost:
             else build.experience(self._config, tasks)
         )
         self._door = WorkerDoor(self._experience, version_delay=self._config.actors.version_delay)
-        self._learner = build.learner(self._config, tasks)
+        self._learner = build.learner(self._config, tasks, experts)
         self._loop = LearnerLoop(
             self._learner,
             self._publish,

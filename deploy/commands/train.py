@@ -13,7 +13,7 @@ from deploy.commands import Page
 from deploy.overrides import Texts, check_resume, options, resolve, scan
 from deploy.schema import settings_of
 from deploy.terminal_warnings import TerminalWarnings
-from repertory.config import RunConfig, Settings
+from repertory.config import RunConfig, SacConfig, Settings, Td3Config
 from repertory.errors import BadInput
 from repertory.recipes import RECIPES, get
 
@@ -79,6 +79,7 @@ def _start(chosen: Options, config: RunConfig) -> int:
     from repertory.run_directory import RunDirectory
 
     RunDirectory.check_new(chosen.runs_dir, chosen.name or None, force=chosen.force)
+    config = _with_experts(config)
     plan = _checked(config, dry_run=chosen.dry_run)
     if chosen.dry_run:
         return 0
@@ -143,6 +144,16 @@ def _checked(config: RunConfig, *, dry_run: bool) -> Plan:
 
         print(plan_text(config, plan), end="")
     return plan
+
+
+def _with_experts(config: RunConfig) -> RunConfig:
+    """Open the runs that policies are lent from, if there are any."""
+    algorithm = config.algorithm
+    if not isinstance(algorithm, SacConfig | Td3Config):
+        return config
+    from deploy.experts import with_experts
+
+    return with_experts(config)
 
 
 def _protocol(config: RunConfig, plan: Plan) -> dict[str, Any]:

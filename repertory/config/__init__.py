@@ -5,6 +5,7 @@ Every part reads it; a recipe, a YAML file, a flag and a resumed run are held to
 
 from repertory.config.algorithms import (
     AlgorithmConfig,
+    ExpertConfig,
     GuideConfig,
     PpoConfig,
     SacConfig,
@@ -61,6 +62,7 @@ __all__ = [
     "Discount",
     "EnvironmentConfig",
     "EvaluationConfig",
+    "ExpertConfig",
     "GuideConfig",
     "HalfCheetahConfig",
     "LearnerConfig",

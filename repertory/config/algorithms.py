@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -15,6 +16,7 @@ from repertory.config.base import (
     Probability,
     Settings,
 )
+from repertory.config.networks import NetworkConfig
 
 
 class VTraceConfig(Settings):
@@ -61,6 +63,17 @@ class PpoConfig(Settings):
     loss_reduction: Literal["sum", "mean"] = "mean"
 
 
+class ExpertConfig(Settings):
+    """An earlier run whose policies are candidates: what processes must know to rebuild them."""
+
+    name: str
+    """Name of its run directory."""
+    tasks: tuple[str, ...]
+    """The tasks it was trained on; the policy of each is a candidate."""
+    network: NetworkConfig
+    """What its policies were trained with."""
+
+
 class GuideConfig(Settings):
     """Whose policy acts for a task: its own, or one that guidance chose among all tasks' policies.
 
@@ -102,6 +115,13 @@ class GuideConfig(Settings):
     """bpt: episodes of each trial; their steps are paid for like all others."""
     experts: tuple[str, ...] = ()
     """Run directories whose policies are candidates beside the tasks' own (transfer)."""
+    expert_networks: tuple[ExpertConfig, ...] = ()
+    """Read off `experts` at launch, one for each: other hosts may not see their directories."""
+
+    def candidate_names(self, tasks: Sequence[str]) -> tuple[str, ...]:
+        """Return the name of every candidate: the tasks, then `expert:task` for each expert's."""
+        lent = (f"{one.name}:{task}" for one in self.expert_networks for task in one.tasks)
+        return (*tasks, *lent)
 
 
 class _OffPolicyConfig(Settings):

@@ -42,7 +42,14 @@ def _unfit(algorithm: AlgorithmConfig, network: NetworkConfig) -> str | None:
 
 def _guide_unfit(algorithm: AlgorithmConfig, environment: EnvironmentConfig) -> str | None:
     """Return what is wrong between the guide and what it guides, in one sentence."""
-    if not isinstance(algorithm, SacConfig | Td3Config) or algorithm.guide.kind == "none":
+    if not isinstance(algorithm, SacConfig | Td3Config):
+        return None
+    if algorithm.guide.kind == "none":
+        if algorithm.guide.experts:
+            return (
+                "algorithm.guide.experts are candidates of a guide, and algorithm.guide.kind is "
+                "none: use ctpg, qmp or bpt"
+            )
         return None
     horizon = getattr(environment, "horizon", None)
     if horizon is not None and algorithm.guide.step > horizon:

@@ -1,6 +1,7 @@
 """What actors of off-policy runs need, as one module: control policies, the guide, and its gates.
 
-Axes: M tasks, J candidates a guide chooses among (the M tasks' policies, then experts').
+Axes: M tasks, J candidates a guide chooses among (the M tasks' policies, then experts'), N rows,
+D numbers of an observation, O outputs of the actor.
 """
 
 from __future__ import annotations
@@ -9,10 +10,12 @@ import math
 from collections.abc import Sequence
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from repertory.config import NetworkConfig, RunConfig, SacConfig, Td3Config
 from repertory.errors import BadInput
+from repertory.networks.experts import Experts
 from repertory.networks.task_mlp import TaskMlp
 from repertory.types import TaskSpec
 
@@ -23,7 +26,8 @@ class ControlAgent(nn.Module):
     `actor` gives (mean, log deviation) per action for SAC, the action before tanh for TD3. The
     rest is there only where acting needs it: `critic` (twin, online) for the policy filter and for
     QMP, `guide` (logits over candidates) and `comparable` (twin values of candidates in the units
-    of the critic; for TD3 the guide's own Q) for CTPG.
+    of the critic; for TD3 the guide's own Q) for CTPG. `experts` are candidates M and above; they
+    travel with the rest and are never trained.
     """
 
     def __init__(self, tasks: Sequence[TaskSpec], config: RunConfig) -> None:
@@ -32,16 +36,20 @@ class ControlAgent(nn.Module):
         if not isinstance(algorithm, SacConfig | Td3Config):
             raise ValueError(f"a control agent needs sac or td3, got {algorithm.kind}")
         spec, action = tasks[0].observation, tasks[0].action
-        self.tasks, self.candidates = len(tasks), len(tasks)
+        guide = algorithm.guide
+        if len(guide.expert_networks) != len(guide.experts):
+            raise ValueError(
+                f"guide.experts names {len(guide.experts)} runs and {len(guide.expert_networks)} "
+                "were opened: experts are opened at launch"
+            )
+        self.tasks = len(tasks)
+        self.candidate_names = guide.candidate_names([task.name for task in tasks])
+        self.candidates = len(self.candidate_names)
         self.observation_size, self.action_size = spec.shape[0], action.size
         sac = isinstance(algorithm, SacConfig)
-        network, guide = config.network, algorithm.guide
-        self.actor = _mlp(
-            network,
-            self.tasks,
-            inputs=self.observation_size,
-            outputs=(2 if sac else 1) * self.action_size,
-        )
+        network = config.network
+        outputs = (2 if sac else 1) * self.action_size
+        self.actor = _mlp(network, self.tasks, inputs=self.observation_size, outputs=outputs)
         self.log_temperature = (
             nn.Parameter(torch.full((self.tasks,), math.log(algorithm.temperature)))
             if isinstance(algorithm, SacConfig)
@@ -58,6 +66,36 @@ class ControlAgent(nn.Module):
             if guide.kind == "ctpg" and needs_values
             else None
         )
+        self.experts = Experts(
+            [
+                _mlp(
+                    expert.network,
+                    len(expert.tasks),
+                    inputs=self.observation_size,
+                    outputs=outputs,
+                )
+                for expert in guide.expert_networks
+            ]
+        )
+
+    def outputs_of(
+        self, observation: Float[Tensor, "N D"], candidate: Int[Tensor, " N"]
+    ) -> Float[Tensor, "N O"]:
+        """Return each row's outputs by the policy of its candidate."""
+        lent = candidate >= self.tasks
+        if not self.experts.policies or not bool(lent.any()):
+            return self.actor.forward(observation, candidate)[0]
+        outputs = self.actor.forward(observation, candidate.clamp(max=self.tasks - 1))[0]
+        rows = lent.nonzero().squeeze(-1)
+        outputs[rows] = self.experts.forward(observation[rows], candidate[rows] - self.tasks)
+        return outputs
+
+    def every_candidate(self, observation: Float[Tensor, "N D"]) -> Float[Tensor, "N J O"]:
+        """Return every row's outputs by the policy of every candidate."""
+        own = self.actor.every_task(observation)[0]
+        if not self.experts.policies:
+            return own
+        return torch.cat([own, self.experts.every_policy(observation)], 1)
 
 
 def _mlp(
@@ -101,9 +139,12 @@ def guide_network(agent: ControlAgent, network: NetworkConfig, *, copies: int) -
 
 
 def initialise(module: nn.Module, generator: torch.Generator) -> None:
-    """Draw every network inside `module` from one generator, in the order of definition."""
+    """Draw every network inside `module` from one generator, in the order of definition.
+
+    Frozen networks are left as they are: an expert's weights are those of its own run.
+    """
     for part in module.modules():
-        if isinstance(part, TaskMlp):
+        if isinstance(part, TaskMlp) and part.head_weight.requires_grad:
             part.initialise(generator)
 
 
