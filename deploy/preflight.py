@@ -56,6 +56,7 @@ def check(config: RunConfig, *, probe_cluster: bool = True) -> Plan:
     warnings = (
         *_uneven_lanes(config, tasks, lanes),
         *(() if is_off_policy(config) else _long_lag(config)),
+        *_nobody_to_guide(config, len(tasks)),
         *_few_cores(config),
     )
     if config.address and probe_cluster:
@@ -101,9 +102,11 @@ def _check_replay(config: RunConfig, tasks: tuple[TaskSpec, ...]) -> None:
     if not isinstance(algorithm, SacConfig | Td3Config):
         return
     if batch % count:
+        above = (batch // count + 1) * count
+        fitting = f"{above - count} or {above}" if above > count else f"{above}"
         raise BadInput(
             f"learner.batch_size {batch} is not a multiple of the {count} tasks, which share it "
-            f"equally: {max(1, batch // count) * count} or {(batch // count + 1) * count} would be"
+            f"equally: {fitting} would be"
         )
     if capacity < batch or capacity < count * algorithm.guide.step:
         least = max(batch, count * algorithm.guide.step)
@@ -179,9 +182,10 @@ def compiler() -> str | None:
 def _check_memory(config: RunConfig, memory: int) -> None:
     total = psutil.virtual_memory().total
     if memory > total:
+        replay = f"replay.capacity ({config.replay.capacity}), " if is_off_policy(config) else ""
         raise BadInput(
             f"the run needs about {memory / GIB:.1f} GiB and this machine has {total / GIB:.1f} "
-            f"GiB: lower actors.count ({config.actors.count}), actors.lanes "
+            f"GiB: lower {replay}actors.count ({config.actors.count}), actors.lanes "
             f"({config.actors.lanes}) or learner.batch_size ({config.learner.batch_size}), or join "
             "a cluster with --address"
         )
@@ -211,6 +215,19 @@ def _long_lag(config: RunConfig) -> list[str]:
         f"unrolls can be {lag:.0f} updates old when they are learned from, and those older than "
         f"queue.max_policy_lag {config.queue.max_policy_lag} are dropped: raise it or "
         "learner.batch_size, or lower actors.lanes"
+    ]
+
+
+def _nobody_to_guide(config: RunConfig, tasks: int) -> list[str]:
+    algorithm = config.algorithm
+    if tasks > 1 or not isinstance(algorithm, SacConfig | Td3Config):
+        return []
+    guide = algorithm.guide
+    if guide.kind == "none" or guide.experts:
+        return []
+    return [
+        f"algorithm.guide.kind {guide.kind} lends the policies of other tasks, and this run has "
+        "one task: it costs time and changes nothing"
     ]
 
 
