@@ -10,11 +10,12 @@ from typing import Any
 import torch
 
 from learner.guarded_step import GuardedStep, take_together
-from learner.guide_networks import GuideBatch, move_target, target_of
+from learner.guide_batch import GuideBatch
 from learner.guide_report import GuideReport
 from learner.losses.guide import critic_rows, double_dqn_value
 from learner.losses.windows import window_target
 from learner.network_state import network_state, restore_network
+from learner.target_networks import follow, target_of
 from repertory.config import RunConfig, Td3Config
 from repertory.networks.control_agent import ControlAgent
 
@@ -59,7 +60,7 @@ class DqnGuide:
         loss = batch.mean(rows, kept)
         if not take_together([(self._step, loss)], progress):
             return None
-        move_target(self._target, self._quality, self._algorithm.target_step)
+        follow(self._target, self._quality, self._algorithm.target_step)
         nothing = torch.zeros_like(loss.detach())
         present = batch.counts > 0
         masked_out = (present & ~kept).sum() / present.sum().clamp(min=1)

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from learner.guarded_step import GuardedStep, take_together
-from learner.guide_networks import GuideBatch, move_target, target_of
+from learner.guide_batch import GuideBatch
 from learner.guide_report import GuideReport
 from learner.losses.guide import (
     comparable_value,
@@ -25,6 +25,7 @@ from learner.losses.guide import (
 )
 from learner.losses.windows import window_target
 from learner.network_state import network_state, restore_network
+from learner.target_networks import follow, target_of
 from repertory.config import RunConfig, SacConfig
 from repertory.networks.control_agent import ControlAgent, guide_network, initialise
 from repertory.seeding import integer
@@ -153,9 +154,9 @@ class SoftGuide:
             return None
         with torch.no_grad():
             self.log_temperature.clamp_(max=0.0)
-        move_target(self.critic_target, self.critic, self._algorithm.target_step)
+        follow(self.critic_target, self.critic, self._algorithm.target_step)
         if self._comparable is not None and self._comparable_target is not None:
-            move_target(self._comparable_target, self._comparable, self._algorithm.target_step)
+            follow(self._comparable_target, self._comparable, self._algorithm.target_step)
         return GuideReport(
             critic_loss.detach(),
             comparable_loss.detach(),

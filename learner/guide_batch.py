@@ -1,20 +1,18 @@
-"""What both kinds of guide need of networks: targets, and the loss maskout.
+"""What both kinds of guide learn from in one update.
 
 Axes: W windows, M tasks.
 """
 
 from __future__ import annotations
 
-import copy
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from learner.guide_report import kept_tasks
 from learner.guide_windows import GuideWindows, Reading
-from repertory.networks.task_mlp import TaskMlp
 
 
 class GuideBatch(NamedTuple):
@@ -40,14 +38,3 @@ class GuideBatch(NamedTuple):
     def mean(self, rows: Float[Tensor, " W"], kept: Bool[Tensor, " M"]) -> Float[Tensor, ""]:
         """Return the plain mean over the batch, rows of tasks left out counted as 0."""
         return torch.where(kept[self.task.long()], rows, 0.0).mean()
-
-
-def target_of(network: TaskMlp) -> TaskMlp:
-    """Return a copy that takes no gradients."""
-    return copy.deepcopy(network).requires_grad_(False)
-
-
-def move_target(target: nn.Module, online: nn.Module, share: float) -> None:
-    """Move each weight of the target by `share` of the way to the online one."""
-    with torch.no_grad():
-        torch._foreach_lerp_(list(target.parameters()), list(online.parameters()), share)
