@@ -24,14 +24,13 @@ def _has_onednn() -> bool:
 
 
 @cache
-def _amd_with_avx512() -> bool:
-    """Say whether this is the kind of processor that MKL leaves half of its speed on."""
+def _processor() -> str:
+    """Return what the system says of the first core, empty where it says nothing."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return False
-    first = text.partition("\n\n")[0]
-    return "AuthenticAMD" in first and "avx512f" in first
+        return ""
+    return text.partition("\n\n")[0]
 
 
 def prefers_onednn(rows: Float[Tensor, "*axes"]) -> bool:
@@ -44,7 +43,11 @@ def prefers_onednn(rows: Float[Tensor, "*axes"]) -> bool:
     """
     if rows.device.type != "cpu" or rows.shape[-2] < ROWS or not _has_onednn():
         return False
-    return rows.dtype == torch.bfloat16 or (rows.dtype == torch.float32 and _amd_with_avx512())
+    if rows.dtype == torch.bfloat16:
+        return "avx512bw" in _processor()
+    processor = _processor()
+    known = "AuthenticAMD" in processor and "avx512f" in processor
+    return known and rows.dtype == torch.float32
 
 
 def relu_layer(
