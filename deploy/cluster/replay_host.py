@@ -19,6 +19,10 @@ from repertory.types import EpisodeRecord, Unroll, Weights
 STATE_S = 300.0
 
 
+class ReplayLost(ClusterFailure):
+    """The replay's process died or answers no more."""
+
+
 class ReplayHost:
     """Async Ray actor: workers deliver here, the learner asks for batches."""
 
@@ -151,8 +155,8 @@ class RemoteExperience:
         try:
             return ray.get(reference, timeout=deadline_s)
         except ray.exceptions.GetTimeoutError as error:
-            raise ClusterFailure(
+            raise ReplayLost(
                 f"the replay did not answer {what} within {deadline_s:.0f} s"
             ) from error
         except ray.exceptions.RayActorError as error:
-            raise ClusterFailure(f"the replay died when asked {what}") from error
+            raise ReplayLost(f"the replay's process died before it answered {what}") from error

@@ -16,7 +16,7 @@ from deploy.cluster.evaluations import Evaluations
 from deploy.cluster.faults import ANSWER_S, cause_of, first_line, last_line, why_ended
 from deploy.cluster.learner_host import Heartbeat, LearnerHost, Report
 from deploy.cluster.ray_session import ray_session
-from deploy.cluster.replay_host import ReplayHost
+from deploy.cluster.replay_host import ReplayHost, ReplayLost
 from deploy.cluster.worker_door import Published
 from deploy.cluster.worker_host import WorkerHost
 from deploy.experts import expert_arrays
@@ -120,14 +120,21 @@ class Supervisor:
                 f"the learner did not answer within {deadline_s:.0f} s when asked {what}"
             ) from error
         except ray.exceptions.RayTaskError as error:
-            raise cause_of(error) from error
+            raise self._with_cure(cause_of(error)) from error
         except ray.exceptions.RayActorError as error:
             if getattr(error, "actor_init_failed", False):
                 raise ClusterFailure(f"the learner cannot be built: {last_line(error)}") from error
             raise ClusterFailure(
-                f"the learner died when asked {what} ({first_line(error)}); "
-                f"the newest checkpoint is kept: repertory train --resume {self._run.path}"
+                f"the learner died when asked {what} ({first_line(error)}); {self._cure}"
             ) from error
+
+    @property
+    def _cure(self) -> str:
+        return f"the newest checkpoint is kept: repertory train --resume {self._run.path}"
+
+    def _with_cure(self, failure: BaseException) -> BaseException:
+        lost = isinstance(failure, ReplayLost)
+        return ClusterFailure(f"{failure}; {self._cure}") if lost else failure
 
     def heartbeat_of_learner(self) -> Heartbeat:
         """Hear the learner, and raise what ended its updates."""
@@ -135,7 +142,7 @@ class Supervisor:
             self._learner.heartbeat.remote(), ANSWER_S, "for a sign of life"
         )
         if beat.failure is not None:
-            raise beat.failure
+            raise self._with_cure(beat.failure)
         return beat
 
     def heartbeat(self) -> Heartbeat:
