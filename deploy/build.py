@@ -12,6 +12,7 @@ import numpy as np
 from envs.registry import make_lanes, task_specs, training_tasks
 from repertory.config import (
     AtariConfig,
+    GuideConfig,
     MetaworldConfig,
     PpoConfig,
     RunConfig,
@@ -66,6 +67,14 @@ def experience(config: RunConfig, tasks: Sequence[TaskSpec]) -> Experience:
 def is_off_policy(config: RunConfig) -> bool:
     """Whether the run learns from replay."""
     return isinstance(config.algorithm, SacConfig | Td3Config)
+
+
+def guide_of(config: RunConfig) -> GuideConfig | None:
+    """Return the guide's settings; None where every task acts for itself."""
+    algorithm = config.algorithm
+    if not isinstance(algorithm, SacConfig | Td3Config) or algorithm.guide.kind == "none":
+        return None
+    return algorithm.guide
 
 
 def saves_contents(config: RunConfig) -> bool:

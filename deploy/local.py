@@ -197,7 +197,8 @@ def train(
 def _log(local: LocalRun, recorder: Recorder) -> None:
     metrics = local.learner.metrics() | local.experience.metrics()
     metrics["health/actors_alive"] = len(local.workers)
-    recorder.row(local.experience.steps, local.loop.updates, metrics)
+    guides = local.experience.guide_counts()
+    recorder.row(local.experience.steps, local.loop.updates, metrics, guides)
 
 
 def _evaluate(local: LocalRun, recorder: Recorder, stop: StopRequest) -> None:

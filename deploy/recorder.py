@@ -9,12 +9,17 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+from jaxtyping import Int64
+
 from actors.evaluator import TaskScore
-from deploy import evaluation
+from deploy import build, evaluation
 from deploy.sinks import RunSinks
 from repertory import checkpoint
 from repertory.config import RunConfig
+from repertory.metrics import names
 from repertory.metrics.aggregate import EpisodeAverages
+from repertory.metrics.guidance import GuideMatrices, GuideMatrix, strongest
 from repertory.ports import State
 from repertory.types import EpisodeRecord, TaskSpec
 
@@ -39,6 +44,11 @@ class Recorder:
         self._run = run
         self._sink = sink
         self._averages = EpisodeAverages([t.name for t in tasks], config.logging.window)
+        guide = build.guide_of(config)
+        self._matrices: GuideMatrices | None = None
+        if guide is not None:
+            candidates = guide.candidate_names([t.name for t in tasks])
+            self._matrices = GuideMatrices(len(tasks), candidates, config.total_steps)
         self._started = time.monotonic()
         self._wall_before = 0.0
         self._last_row: tuple[float, int, int] | None = None
@@ -53,15 +63,25 @@ class Recorder:
         """Count finished episodes."""
         self._averages.add(records)
 
-    def row(self, env_steps: int, updates: int, metrics: Mapping[str, float]) -> None:
-        """Write one row: x-axes, rates since the last row, episode means, and `metrics`."""
+    def row(
+        self,
+        env_steps: int,
+        updates: int,
+        metrics: Mapping[str, float],
+        guides: Int64[np.ndarray, "M C"] | None = None,
+    ) -> None:
+        """Write one row: x-axes, rates since the last row, episode means, and `metrics`.
+
+        `guides` are the steps of each task by whose policy acted, since the last row.
+        """
         wall = self.wall_s
-        row: dict[str, float | int | str] = {
+        axes: dict[str, float | int] = {
             "env_steps": env_steps,
             "frames": env_steps * self._tasks[0].frames_per_step,
             "updates": updates,
             "wall_s": wall,
         }
+        row: dict[str, float | int | str] = {**axes}
         if self._last_row is not None and wall > self._last_row[0]:
             elapsed = wall - self._last_row[0]
             row["actor/steps_per_s"] = (env_steps - self._last_row[1]) / elapsed
@@ -70,7 +90,24 @@ class Recorder:
         row.update(self._averages.metrics())
         row.update(metrics)
         row["health/failed_checkpoints"] = self._failed_saves
+        if guides is not None and self._matrices is not None:
+            row.update(self._guidance(self._matrices.add(guides, axes), guides))
         self._sink.write(row)
+
+    def _guidance(
+        self, due: GuideMatrix | None, guides: Int64[np.ndarray, "M C"]
+    ) -> dict[str, float | int]:
+        """Write the matrix that is due, and return who acts most for another task."""
+        if due is not None:
+            self._sink.guides(due)
+        most = strongest(guides)
+        if most is None:
+            return {}
+        return {
+            names.STRONGEST_TASK: most.task,
+            names.STRONGEST_GUIDE: most.guide,
+            names.STRONGEST_SHARE: most.share,
+        }
 
     def evaluation(
         self,
@@ -141,7 +178,12 @@ class Recorder:
         self._wall_before = float(state["recorder"]["wall_s"])
         self._started = time.monotonic()
         self._averages.restore(state["recorder"]["averages"])
+        if self._matrices is not None:
+            self._matrices.since = int(state["counters"]["env_steps"])
 
     def close(self) -> None:
-        """Flush every sink."""
+        """Flush every sink; the matrix at hand is kept though it was not due."""
+        rest = self._matrices.rest() if self._matrices is not None else None
+        if rest is not None:
+            self._sink.guides(rest)
         self._sink.close()

@@ -1,4 +1,7 @@
-"""Which metric sinks a run has: the record file always, the terminal, and W&B unless disabled."""
+"""Which metric sinks a run has: the record file always, the terminal, and W&B unless disabled.
+
+A guided run also records who guides whom.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,11 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from deploy import build
 from repertory.config import RunConfig
 from repertory.metrics.fan_out import FanOut
-from repertory.metrics.jsonl import JsonlSink
+from repertory.metrics.guidance import GuideMatrix
+from repertory.metrics.jsonl import JsonlSink, to_json_line
 from repertory.metrics.terminal import TerminalView
 from repertory.metrics.wandb_sink import WandbSink
 from repertory.ports import MetricSink
@@ -21,11 +26,20 @@ if TYPE_CHECKING:
 
 
 class RunSinks:
-    """Rows to every sink; films and checkpoints to W&B, where there is one."""
+    """Rows to every sink; films and checkpoints to W&B, where there is one.
 
-    def __init__(self, sinks: Sequence[MetricSink], wandb: WandbSink | None) -> None:
+    Matrices of whose policy acted go to `guidance`, a file, and to W&B.
+    """
+
+    def __init__(
+        self,
+        sinks: Sequence[MetricSink],
+        wandb: WandbSink | None,
+        guidance: JsonlSink | None = None,
+    ) -> None:
         self._rows = FanOut([*sinks, *([wandb] if wandb is not None else [])])
         self._wandb = wandb
+        self._guidance = guidance
 
     def write(self, row: Mapping[str, float | int | str]) -> None:
         """Write one row to every sink."""
@@ -36,6 +50,13 @@ class RunSinks:
         if self._wandb is not None:
             self._wandb.video(name, path)
 
+    def guides(self, matrix: GuideMatrix) -> None:
+        """Record whose policy acted, and show it as a heat map."""
+        if self._guidance is not None:
+            self._guidance.append(to_json_line(matrix.row()))
+        if self._wandb is not None:
+            self._wandb.guides(matrix)
+
     def checkpoint(self, path: Path) -> None:
         """Keep a checkpoint as an artifact."""
         if self._wandb is not None:
@@ -43,6 +64,8 @@ class RunSinks:
 
     def close(self) -> None:
         """Flush and end every sink, in bounded time."""
+        if self._guidance is not None:
+            self._guidance.close()
         self._rows.close()
 
 
@@ -69,4 +92,5 @@ def sinks_of(
             tags=[config.algorithm.kind, config.environment.suite, config.recipe],
         )
     view = TerminalView(names, config.total_steps, run.name, console=console)
-    return RunSinks([JsonlSink(run.metrics), view], wandb)
+    guidance = JsonlSink(run.guidance) if build.guide_of(config) is not None else None
+    return RunSinks([JsonlSink(run.metrics), view], wandb, guidance)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+from jaxtyping import Int64
 
 from repertory.types import EpisodeRecord, ReplayBatch, StepResult, Unroll, Weights
 
@@ -78,6 +79,12 @@ class Experience(UnrollSink, BatchSource, Protocol):
 
     def metrics(self) -> dict[str, float]:
         """Return fill, drops and ages, per task and in all."""
+
+    def guide_counts(self) -> Int64[np.ndarray, "M C"] | None:
+        """Return the valid steps of task i in which candidate j acted, since the last call.
+
+        None where tasks cannot be guided.
+        """
 
     def state(self, *, contents: bool) -> State:
         """Return counters and positions, and with `contents` everything that is held."""

@@ -130,6 +130,11 @@ class RunDirectory:
         return self.path / "metrics.jsonl"
 
     @property
+    def guidance(self) -> Path:
+        """Return the file of one matrix of whose policy acted per line, of guided runs."""
+        return self.path / "guidance.jsonl"
+
+    @property
     def events(self) -> Path:
         """Return the file of one structured fault per line."""
         return self.path / "events.jsonl"

@@ -210,6 +210,9 @@ class TrajectoryQueues:
         """Valid agent steps received, over all tasks."""
         return sum(counters.steps for counters in self.counters)
 
+    def guide_counts(self) -> None:
+        """Return nothing: what is learned on policy cannot be guided."""
+
     def drain_episodes(self) -> list[EpisodeRecord]:
         """Return the episodes that finished since the last call."""
         with self._changed:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import ray
+from jaxtyping import Int64
 
 from deploy import build
 from deploy.cluster.faults import ANSWER_S
@@ -38,12 +39,13 @@ class Heartbeat:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Metrics and episodes since the last report."""
+    """Metrics, episodes and guides since the last report."""
 
     updates: int
     env_steps: int
     metrics: dict[str, float]
     episodes: list[EpisodeRecord]
+    guides: Int64[np.ndarray, "M C"] | None
 
 
 class LearnerHost:
@@ -189,7 +191,11 @@ class LearnerHost:
             metrics["learner/waiting"] = self._wait_s / total
         self._wait_s = self._busy_s = 0.0
         return Report(
-            self._loop.updates, self._experience.steps, metrics, self._experience.drain_episodes()
+            self._loop.updates,
+            self._experience.steps,
+            metrics,
+            self._experience.drain_episodes(),
+            self._experience.guide_counts(),
         )
 
     async def state(self) -> State:

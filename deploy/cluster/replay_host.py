@@ -6,7 +6,9 @@ import asyncio
 import threading
 from typing import Any
 
+import numpy as np
 import ray
+from jaxtyping import Int64
 
 from deploy import build
 from deploy.cluster.faults import ANSWER_S
@@ -60,9 +62,12 @@ class ReplayHost:
         batch = await asyncio.to_thread(self._experience.next_batch, timeout_s)
         return batch, self._experience.steps
 
-    async def report(self) -> tuple[dict[str, float], list[EpisodeRecord], int]:
-        """Return metrics, the episodes since the last call, and the steps received."""
-        return self._experience.metrics(), self._experience.drain_episodes(), self._experience.steps
+    async def report(
+        self,
+    ) -> tuple[dict[str, float], list[EpisodeRecord], np.ndarray | None, int]:
+        """Return metrics, episodes and guides since the last call, and the steps received."""
+        held = self._experience
+        return held.metrics(), held.drain_episodes(), held.guide_counts(), held.steps
 
     async def silences(self) -> tuple[dict[int, float], int]:
         """Return each worker's silence in seconds, and the steps received."""
@@ -88,6 +93,7 @@ class RemoteExperience:
         self._host = host
         self._steps = 0
         self._episodes: list[EpisodeRecord] = []
+        self._guides: np.ndarray | None = None
         self._closed = threading.Event()
 
     @property
@@ -126,10 +132,18 @@ class RemoteExperience:
 
     def metrics(self) -> dict[str, float]:
         """Return the host's metrics."""
-        metrics, episodes, self._steps = self._answer(self._host.report.remote(), "its metrics")
+        metrics, episodes, guides, self._steps = self._answer(
+            self._host.report.remote(), "its metrics"
+        )
         self._episodes += episodes
+        self._guides = guides
         found: dict[str, float] = metrics
         return found
+
+    def guide_counts(self) -> Int64[np.ndarray, "M C"] | None:
+        """Return the guides that came with the last `metrics`."""
+        guides, self._guides = self._guides, None
+        return guides
 
     def silences(self) -> dict[int, float]:
         """Return each worker's silence in seconds."""

@@ -201,7 +201,7 @@ class Supervisor:
             "health/actors_alive": float(len(self._workers)),
             "health/actor_restarts": float(self._restarts),
         }
-        self._recorder.row(report.env_steps, report.updates, report.metrics | health)
+        self._recorder.row(report.env_steps, report.updates, report.metrics | health, report.guides)
 
     def save(self, *, last: bool = False) -> bool:
         """Write a checkpoint."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rich.console import Group, RenderableType
@@ -13,8 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from repertory.metrics import names
+from repertory.metrics.terminal_numbers import Values, duration, number, short
+from repertory.metrics.terminal_tasks import guidance, tasks_table
 
-Values = Mapping[str, object]
 _LEARNER = "learner/"
 _LEARNER_SHOWN = 6
 _LINES_AROUND_TASKS = 8
@@ -30,14 +30,6 @@ class Progress:
     steps_per_s: float | None
     frames_per_s: float | None
     left_s: float | None
-
-
-def number(values: Values, name: str) -> float | None:
-    """Return a finite number, or None where the name is missing or holds anything else."""
-    value = values.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return float(value) if math.isfinite(value) else None
 
 
 def progress(values: Values, earlier: Values, total_steps: int) -> Progress:
@@ -62,6 +54,10 @@ def plain_line(values: Values, earlier: Values, total_steps: int) -> str:
     mean = number(values, names.RETURN_MEAN)
     if mean is not None:
         parts.append(f"return {short(mean)}")
+    for label, name in (("success", names.SUCCESS_MEAN), ("guided", names.GUIDED_SHARE)):
+        share = number(values, name)
+        if share is not None:
+            parts.append(f"{label} {share:.0%}")
     for label, name in (("updates", names.UPDATES), ("episodes", names.EPISODES_TOTAL)):
         count = number(values, name)
         if count is not None:
@@ -83,7 +79,11 @@ def view(
     parts: list[RenderableType] = [Rule(Text(title, style="bold"), style="cyan")]
     parts.append(_bar(now, total_steps))
     parts.append(_rates(values, now))
-    parts.append(_tasks(values, tasks, max(1, height - _LINES_AROUND_TASKS)))
+    guided = guidance(values, tasks)
+    room = height - _LINES_AROUND_TASKS - bool(guided)
+    parts.append(tasks_table(values, tasks, max(1, room)))
+    if guided:
+        parts.append(Text("guidance " + guided, no_wrap=True, overflow="ellipsis"))
     learner = _learner(values)
     if learner:
         parts.append(Text(learner, no_wrap=True, overflow="ellipsis"))
@@ -91,51 +91,6 @@ def view(
     if health:
         parts.append(Text("health   " + health, no_wrap=True, overflow="ellipsis"))
     return Group(*parts)
-
-
-def choose_tasks(
-    values: Values, tasks: Sequence[str], room: int
-) -> tuple[list[str], list[str], list[str]]:
-    """Return (best, worst, rest) where not all tasks fit into `room` lines.
-
-    With room for all, they are all in `best`, in their own order. One line is kept for the rest.
-    """
-    if len(tasks) <= room:
-        return list(tasks), [], []
-    heard = {task: number(values, names.task_metric(task, names.RETURN)) for task in tasks}
-    ranked = sorted(
-        (task for task in tasks if heard[task] is not None),
-        key=lambda task: heard[task] or 0.0,
-        reverse=True,
-    )
-    shown = max(0, room - 1)
-    best = ranked[: (shown + 1) // 2]
-    worst = ranked[len(best) :][-(shown // 2) :] if shown // 2 else []
-    visible = {*best, *worst}
-    return best, worst, [task for task in tasks if task not in visible]
-
-
-def duration(seconds: float) -> str:
-    """Return a time span in its two largest units: 4m07s, 2h05m, 3d04h."""
-    whole = round(seconds)
-    minutes, second = divmod(whole, 60)
-    hours, minute = divmod(minutes, 60)
-    days, hour = divmod(hours, 24)
-    if days:
-        return f"{days}d{hour:02d}h"
-    if hours:
-        return f"{hours}h{minute:02d}m"
-    return f"{minutes}m{second:02d}s" if minutes else f"{second}s"
-
-
-def short(value: float | None) -> str:
-    """Return a number in at most eight characters, and a dash for none."""
-    if value is None:
-        return "-"
-    size = abs(value)
-    if size >= 1e7 or 0 < size < 1e-3:
-        return f"{value:.2e}"
-    return f"{value:,.0f}" if size >= 1000 else f"{value:.4g}"
 
 
 def _rate(values: Values, earlier: Values, name: str) -> float | None:
@@ -172,59 +127,12 @@ def _rates(values: Values, now: Progress) -> Text:
     mean = number(values, names.RETURN_MEAN)
     if mean is not None:
         parts.append(f"mean return {short(mean)}")
+    success = number(values, names.SUCCESS_MEAN)
+    if success is not None:
+        parts.append(f"success {success:.0%}")
     return Text(
         "   ".join(parts) or "waiting for the first step", no_wrap=True, overflow="ellipsis"
     )
-
-
-def _tasks(values: Values, tasks: Sequence[str], room: int) -> Table:
-    table = Table(box=None, expand=True, padding=(0, 1), header_style="bold", pad_edge=False)
-    table.add_column("task", ratio=1, no_wrap=True, overflow="ellipsis")
-    for column in ("return", "episodes", "lag", "queue"):
-        table.add_column(column, justify="right", no_wrap=True, min_width=8)
-    best, worst, rest = choose_tasks(values, tasks, room)
-    for task in best:
-        table.add_row(*_task_cells(values, task), style="green" if rest else "")
-    if rest:
-        table.add_row(*_rest_cells(values, rest), style="dim")
-    for task in worst:
-        table.add_row(*_task_cells(values, task), style="yellow")
-    return table
-
-
-def _task_cells(values: Values, task: str) -> list[Text]:
-    def metric(name: str) -> float | None:
-        return number(values, names.task_metric(task, name))
-
-    episodes, queue = metric(names.EPISODES), metric(names.QUEUE)
-    return [
-        Text(task),
-        Text(short(metric(names.RETURN))),
-        Text("-" if episodes is None else f"{episodes:,.0f}"),
-        Text(short(metric(names.LAG))),
-        Text("-" if queue is None else f"{queue:.0%}"),
-    ]
-
-
-def _rest_cells(values: Values, rest: Sequence[str]) -> list[Text]:
-    def mean(name: str) -> float | None:
-        found = [number(values, names.task_metric(task, name)) for task in rest]
-        heard = [value for value in found if value is not None]
-        return sum(heard) / len(heard) if heard else None
-
-    returns = [number(values, names.task_metric(task, names.RETURN)) for task in rest]
-    silent = sum(value is None for value in returns)
-    note = f"... {len(rest)} more, their means"
-    if silent:
-        note += f" ({silent} without an episode)"
-    queue = mean(names.QUEUE)
-    return [
-        Text(note),
-        Text(short(mean(names.RETURN))),
-        Text(short(mean(names.EPISODES))),
-        Text(short(mean(names.LAG))),
-        Text("-" if queue is None else f"{queue:.0%}"),
-    ]
 
 
 def _learner(values: Values) -> str:

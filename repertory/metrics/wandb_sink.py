@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from repertory.metrics import names
+from repertory.metrics.guidance import GuideMatrix, shares
+from repertory.metrics.heat_map import heat_map
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +40,13 @@ class _Video(NamedTuple):
 
 class _Checkpoint(NamedTuple):
     path: Path
+
+
+class _Guides(NamedTuple):
+    matrix: GuideMatrix
+
+
+_Item = _Row | _Video | _Checkpoint | _Guides
 
 
 class WandbSink:
@@ -84,7 +93,7 @@ class WandbSink:
         self._finish_timeout_s = finish_timeout_s
         self._capacity = capacity
         self._minimum_free_bytes = minimum_free_bytes
-        self._queue: deque[_Row | _Video | _Checkpoint] = deque()
+        self._queue: deque[_Item] = deque()
         self._changed = threading.Condition()
         self._closing = False
         self._exit_code = 0
@@ -112,6 +121,10 @@ class WandbSink:
         """Queue an MP4 file, charted at the x-axes of the last row."""
         self._put(_Video(name, Path(path), self._axes))
 
+    def guides(self, matrix: GuideMatrix) -> None:
+        """Queue a heat map of whose policy acted; it is drawn by the sink's own thread."""
+        self._put(_Guides(matrix))
+
     def checkpoint_artifact(self, path: Path) -> None:
         """Queue a checkpoint for upload as an artifact of type model."""
         self._put(_Checkpoint(Path(path)))
@@ -138,7 +151,7 @@ class WandbSink:
             log.warning("W&B: %d rows or files were dropped; metrics.jsonl has them", self.dropped)
         self._thread = None
 
-    def _put(self, item: _Row | _Video | _Checkpoint) -> None:
+    def _put(self, item: _Item) -> None:
         if self.resolved in ("disabled", "failed"):
             return
         with self._changed:
@@ -160,7 +173,7 @@ class WandbSink:
             self.resolved = "failed"
             log.warning("W&B failed and is left out, metrics.jsonl goes on: %r", error)
 
-    def _take(self) -> _Row | _Video | _Checkpoint | None:
+    def _take(self) -> _Item | None:
         with self._changed:
             while not self._queue and not self._closing:
                 self._changed.wait()
@@ -210,7 +223,7 @@ class WandbSink:
         )
         return wandb.init(mode=mode, settings=settings, **self._arguments)
 
-    def _send(self, run: Any, item: _Row | _Video | _Checkpoint) -> None:
+    def _send(self, run: Any, item: _Item) -> None:
         if self._disk_is_low():
             self.dropped += 1
             return
@@ -224,6 +237,10 @@ class WandbSink:
                     run.log(values)
                 case _Video(name, path, axes):
                     run.log({**axes, name: wandb.Video(str(path), format="mp4")})
+                case _Guides(matrix):
+                    picture = heat_map(shares(matrix.counts))
+                    image = wandb.Image(picture, caption=_caption(matrix))
+                    run.log({**matrix.axes, names.GUIDE_MAP: image})
                 case _Checkpoint(path):
                     artifact = wandb.Artifact(f"{self.run_id}-checkpoint", type="model")
                     artifact.add_dir(str(path))
@@ -245,6 +262,15 @@ class WandbSink:
                 log.warning("%.0f MB free: W&B is paused until there is more", free / 1e6)
             self._low_disk = low
         return self._low_disk
+
+
+def _caption(matrix: GuideMatrix) -> str:
+    end = matrix.axes[names.ENV_STEPS]
+    legend = ", ".join(f"{index} {name}" for index, name in enumerate(matrix.candidates))
+    return (
+        f"% of each row's steps in which the column's policy acted, steps {matrix.since:,} to "
+        f"{end:,}: {legend}"
+    )
 
 
 def _has_key(wandb: Any) -> bool:

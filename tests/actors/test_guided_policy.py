@@ -20,7 +20,7 @@ from acting_agents import (
 )
 
 from actors.control_policy import ControlPolicy
-from actors.guidance import GuidedPolicy, guided_policy
+from actors.guidance import guided_policy
 from actors.policy import Policy
 from actors.unroller import Unroller
 from learner.losses.guide_gates import blocked_by_temperature

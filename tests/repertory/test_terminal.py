@@ -19,7 +19,9 @@ import pytest
 from rich.console import Console
 
 from repertory.metrics.terminal import TerminalView, render_svg
-from repertory.metrics.terminal_layout import choose_tasks, duration, short, view
+from repertory.metrics.terminal_layout import view
+from repertory.metrics.terminal_numbers import duration, short
+from repertory.metrics.terminal_tasks import choose_tasks, guidance
 
 Row = dict[str, float | int | str]
 
@@ -227,3 +229,68 @@ def test_numbers_and_times_are_short() -> None:
         "-4.00e-12",
         "1,234,567",
     ]
+
+
+def guided_row(tasks: list[str]) -> Row:
+    values = row(tasks, 3)
+    for index, task in enumerate(tasks):
+        del values[f"task/{task}/queue"]
+        values[f"task/{task}/success"] = 0.25 * index
+        values[f"task/{task}/guided"] = 0.1 * index
+        values[f"task/{task}/temperature"] = 0.0625
+        values[f"task/{task}/replay_fill"] = 0.75
+        values[f"task/{task}/blocked"] = float(index == 2)
+    values["agg/success_mean"] = 0.375
+    values["guide/guided"] = 0.34
+    values["guide/filtered"] = 0.12
+    values["guide/strongest_task"] = 1
+    values["guide/strongest_guide"] = 0
+    values["guide/strongest_share"] = 0.41
+    return values
+
+
+def test_guidance_is_one_line_and_columns_of_the_table() -> None:
+    tasks = [f"metaworld/{name}" for name in ("reach", "push", "door-open")]
+    lines = drawn(guided_row(tasks), tasks, width=100)
+    text = "\n".join(lines)
+    assert (
+        "guidance 34% of steps guided, 12% filtered, 1 task blocked; most: reach -> push 41%"
+        in text
+    )
+    (head,) = [line for line in lines if line.startswith("task ")]
+    columns = ["task", "return", "success", "guided", "temp", "episodes", "lag", "replay"]
+    assert head.split() == columns
+    cells = {line.split()[0]: line.split()[1:] for line in lines if line.startswith("metaworld/")}
+    assert cells["metaworld/push"] == ["1", "25%", "10%", "0.0625", "3", "1.25", "75%"]
+    assert "success 38%" in text
+    # Without a guide nothing of this is there.
+    plain = "\n".join(drawn(row(tasks, 3), tasks))
+    for word in ("guid", "success", "temp", "replay "):
+        assert word not in plain
+
+
+def test_guidance_by_experts_and_before_any_is_told_too() -> None:
+    tasks = ["metaworld/reach", "metaworld/push"]
+    values = guided_row(tasks) | {"guide/strongest_guide": 2}
+    assert guidance(values, tasks).endswith("most: expert policy 0 -> push 41%")
+    assert guidance({"guide/guided": 0.0, "guide/strongest_task": 1}, tasks) == (
+        "0% of steps guided"
+    )
+    values["task/metaworld/reach/blocked"] = values["task/metaworld/push/blocked"] = 1.0
+    assert "2 tasks blocked" in guidance(values, tasks)
+
+
+@pytest.mark.parametrize("height", [10, 24])
+@pytest.mark.parametrize("count", [1, 10, 50])
+def test_a_guided_view_fits_the_terminal_too(count: int, height: int) -> None:
+    tasks = tasks_of(count)
+    lines = drawn(guided_row(tasks), tasks, height=height, width=80)
+    assert len(lines) <= height
+    assert max(map(len, lines)) <= 80
+
+
+def test_plain_lines_tell_success_and_the_share_that_is_guided() -> None:
+    stream = io.StringIO()
+    shown = TerminalView(tasks_of(3), 10_000, "a run", console=Console(file=stream))
+    shown.write(guided_row(tasks_of(3)))
+    assert " | success 38% | guided 34% | " in stream.getvalue()

@@ -15,15 +15,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import imageio.v3 as imageio
+import numpy as np
 import pytest
 from wandb_stub import WandbStub
 
+from repertory.metrics.heat_map import heat_map
 from repertory.metrics.jsonl import read_rows
 
 RUN = """
 import json, logging, sys, time
 from pathlib import Path
+import numpy as np
 from repertory.metrics.fan_out import FanOut
+from repertory.metrics.guidance import GuideMatrix
 from repertory.metrics.jsonl import JsonlSink
 from repertory.metrics.wandb_sink import WandbSink
 
@@ -31,6 +36,7 @@ logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
 directory, settings = Path(sys.argv[1]), json.loads(sys.argv[2])
 rows, pause = settings.pop("rows"), settings.pop("pause_s", 0.0)
 wait, files = settings.pop("wait", True), settings.pop("files", False)
+guides = settings.pop("guides", None)
 wandb = WandbSink(directory, "run-1", project="p", config={"seed": 7}, group="g", **settings)
 sink = FanOut([JsonlSink(directory / "metrics.jsonl"), wandb])
 while wait and wandb.resolved == "starting":
@@ -43,6 +49,9 @@ if files:
     (directory / "step_000000001" / "state.json").write_text("{}")
     wandb.checkpoint_artifact(directory / "step_000000001")
     wandb.checkpoint_artifact(directory / "step_000000002")
+if guides:
+    axes = {"env_steps": 2500, "frames": 2500, "updates": 9, "wall_s": 1.5}
+    wandb.guides(GuideMatrix(("reach", "push"), 1000, axes, np.array(guides)))
 slowest = []
 for step in range(rows):
     if step == 5:
@@ -139,6 +148,24 @@ def test_an_outage_in_mid_run_is_not_felt_and_every_row_arrives_afterwards(
     assert json.loads(stub.configs[-1])["seed"]["value"] == 7
     assert "RunResumeStatus" in stub.operations
     assert f"W&B: {stub.url}" in log
+
+
+def test_whose_policy_acted_is_shown_as_a_heat_map_with_a_legend(
+    tmp_path: Path, stub: WandbStub
+) -> None:
+    guides = [[30, 10], [0, 7]]
+    said, _ = Run(tmp_path, online(stub), mode="online", rows=3, guides=guides).end()
+    assert said["dropped"] == 0
+    (row,) = [row for row in stub.rows if "guide/map" in row]
+    shown = row["guide/map"]
+    expected = heat_map(np.array([[0.75, 0.25], [0.0, 1.0]]))
+    assert row["env_steps"] == 2500
+    assert shown["_type"] == "image-file"
+    assert (shown["height"], shown["width"]) == expected.shape[:2]
+    assert "steps 1,000 to 2,500: 0 reach, 1 push" in shown["caption"]
+    (picture,) = tmp_path.glob("wandb/run-*/files/media/images/guide/map_*.png")
+    np.testing.assert_array_equal(imageio.imread(picture), expected)
+    assert steps(stub) == [2500, 0, 1, 2]
 
 
 def test_a_server_that_never_comes_back_ends_in_bounded_time(
