@@ -106,13 +106,13 @@ class ReplayRecords:
         counts = self._choices
         shares: list[tuple[str, str, np.ndarray, np.ndarray]] = []
         if self._guidance_seen:
-            shares.append(("guided", "guide/guided", self._guided, self._acted))
+            shares.append(("guided", "actor/guided", self._guided, self._acted))
         judged = np.where(counts.candidates > 0, counts.choices, 0)
         filtered = counts.candidates - counts.passed
-        shares.append(("guide_filtered", "guide/filtered", filtered, counts.candidates))
-        shares.append(("guide_fallback", "guide/fallback", counts.fallbacks, judged))
+        shares.append(("guide_filtered", "actor/guide_filtered", filtered, counts.candidates))
+        shares.append(("guide_fallback", "actor/guide_fallback", counts.fallbacks, judged))
         if self._trials_seen:
-            shares.append(("guide_trial", "guide/trial", counts.trials, counts.choices))
+            shares.append(("guide_trial", "actor/guide_trial", counts.trials, counts.choices))
         row: dict[str, float] = {}
         for own, overall, part, whole in shares:
             for task in np.flatnonzero(whole):

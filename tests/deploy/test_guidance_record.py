@@ -29,7 +29,7 @@ def trained(root: Path, config: RunConfig, name: str, *, resume: bool = False) -
 
 def reported(run: RunDirectory) -> list[dict[str, Any]]:
     """Return the rows of intervals in which steps came: no evaluations, nothing twice."""
-    return [row for row in rows(run) if "guide/guided" in row]
+    return [row for row in rows(run) if "actor/guided" in row]
 
 
 def test_matrices_hold_every_step_once_across_a_resume(tmp_path: Path) -> None:
@@ -60,10 +60,10 @@ def test_rows_tell_the_shares_and_the_strongest_guide(tmp_path: Path) -> None:
             assert 0 <= last[f"task/{task}/{share}"] <= 1
         assert last[f"task/{task}/blocked"] == 0
         assert last[f"task/{task}/temperature"] > 0
-    assert 0 < last["guide/guided"] < 1
-    task, guide = last["guide/strongest_task"], last["guide/strongest_guide"]
+    assert 0 < last["actor/guided"] < 1
+    task, guide = last["actor/guide_strongest_task"], last["actor/guide_strongest_guide"]
     assert task != guide
-    assert 0 < last["guide/strongest_share"] <= last[f"task/{COUNTING_TASKS[task]}/guided"]
+    assert 0 < last["actor/guide_strongest_share"] <= last[f"task/{COUNTING_TASKS[task]}/guided"]
 
 
 @pytest.mark.parametrize(
@@ -83,8 +83,8 @@ def test_runs_that_try_candidates_out_tell_the_share_of_trials(tmp_path: Path) -
     guide = GuideConfig(kind="bpt", step=4, trial_every=1, trial_episodes=1, block="none")
     algorithm = SacConfig(exploration_steps=0, exploration="policy", guide=guide)
     run = trained(tmp_path, counting_control_config(total_steps=600, algorithm=algorithm), "run")
-    assert 0 < reported(run)[-1]["guide/trial"] < 1
-    assert "guide/filtered" not in reported(run)[-1]
+    assert 0 < reported(run)[-1]["actor/guide_trial"] < 1
+    assert "actor/guide_filtered" not in reported(run)[-1]
 
 
 def test_a_file_that_is_never_closed_holds_all_matrices_but_the_last(tmp_path: Path) -> None:
@@ -100,5 +100,5 @@ def test_a_file_that_is_never_closed_holds_all_matrices_but_the_last(tmp_path: P
     assert [matrix.axes["env_steps"] for matrix in read_matrices(run.guidance)] == [18]
     recorder.close()
     assert [int(m.counts.sum()) for m in read_matrices(run.guidance)] == [18, 9]
-    assert rows(run)[-1]["guide/strongest_task"] == 1
-    assert rows(run)[-1]["guide/strongest_share"] == 1.0
+    assert rows(run)[-1]["actor/guide_strongest_task"] == 1
+    assert rows(run)[-1]["actor/guide_strongest_share"] == 1.0

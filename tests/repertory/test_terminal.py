@@ -241,11 +241,11 @@ def guided_row(tasks: list[str]) -> Row:
         values[f"task/{task}/replay_fill"] = 0.75
         values[f"task/{task}/blocked"] = float(index == 2)
     values["agg/success_mean"] = 0.375
-    values["guide/guided"] = 0.34
-    values["guide/filtered"] = 0.12
-    values["guide/strongest_task"] = 1
-    values["guide/strongest_guide"] = 0
-    values["guide/strongest_share"] = 0.41
+    values["actor/guided"] = 0.34
+    values["actor/guide_filtered"] = 0.12
+    values["actor/guide_strongest_task"] = 1
+    values["actor/guide_strongest_guide"] = 0
+    values["actor/guide_strongest_share"] = 0.41
     return values
 
 
@@ -271,9 +271,9 @@ def test_guidance_is_one_line_and_columns_of_the_table() -> None:
 
 def test_guidance_by_experts_and_before_any_is_told_too() -> None:
     tasks = ["metaworld/reach", "metaworld/push"]
-    values = guided_row(tasks) | {"guide/strongest_guide": 2}
+    values = guided_row(tasks) | {"actor/guide_strongest_guide": 2}
     assert guidance(values, tasks).endswith("most: expert policy 0 -> push 41%")
-    assert guidance({"guide/guided": 0.0, "guide/strongest_task": 1}, tasks) == (
+    assert guidance({"actor/guided": 0.0, "actor/guide_strongest_task": 1}, tasks) == (
         "0% of steps guided"
     )
     values["task/metaworld/reach/blocked"] = values["task/metaworld/push/blocked"] = 1.0

@@ -217,10 +217,12 @@ def test_shares_of_choices_are_over_all_unrolls_since_the_last_report() -> None:
     assert row["task/counting/0/guide_filtered"] == pytest.approx(12 / 16)
     assert row["task/counting/0/guide_fallback"] == pytest.approx(5 / 8)
     assert row["task/counting/1/guide_filtered"] == row["task/counting/1/guide_fallback"] == 0
-    assert row["guide/filtered"] == pytest.approx(12 / 24)
-    assert row["guide/fallback"] == pytest.approx(5 / 12)
-    assert "guide/trial" not in row
-    assert not [name for name in source.metrics() if "guide_" in name or name == "guide/filtered"]
+    assert row["actor/guide_filtered"] == pytest.approx(12 / 24)
+    assert row["actor/guide_fallback"] == pytest.approx(5 / 12)
+    assert "actor/guide_trial" not in row
+    assert not [
+        name for name in source.metrics() if "guide_" in name or name == "actor/guide_filtered"
+    ]
 
 
 def test_the_share_of_trials_is_reported_of_choosers_that_try_candidates_out() -> None:
@@ -229,10 +231,10 @@ def test_the_share_of_trials_is_reported_of_choosers_that_try_candidates_out() -
     row = source.metrics()
     assert row["task/counting/0/guide_trial"] == 0.5
     assert row["task/counting/1/guide_trial"] == 0
-    assert row["guide/trial"] == pytest.approx(3 / 10)
+    assert row["actor/guide_trial"] == pytest.approx(3 / 10)
     assert "task/counting/0/guide_filtered" not in row
     source.insert(made_up([0, 1], sequence=2, guidance=_counts([6, 4])))
-    assert source.metrics()["guide/trial"] == 0
+    assert source.metrics()["actor/guide_trial"] == 0
 
 
 def _counts(
