@@ -13,6 +13,7 @@ import torch
 import yaml
 from off_policy_runs import pointmass_config
 from small_runs import assert_same, counting_config, new_run
+from transfer_runs import EXPERT, OWN, algorithm, expert_run, student_config
 
 from actors.control_policy import ControlPolicy
 from deploy import build, local
@@ -26,13 +27,10 @@ from learner.guide_windows import prepare, read_windows
 from learner.replayed import to_device_windows
 from repertory import checkpoint
 from repertory.config import (
-    ActorConfig,
     CountingConfig,
     GuideConfig,
     NetworkConfig,
     RunConfig,
-    SacConfig,
-    Td3Config,
 )
 from repertory.errors import BadInput
 from repertory.networks.control_agent import ControlAgent
@@ -40,55 +38,7 @@ from repertory.ports import State
 from repertory.run_directory import RunDirectory
 from repertory.seeding import stream
 from repertory.types import ReplayBatch, Unroll, weights_from_state
-
-OWN, EXPERT = 0, 1
-EXPERT_NETWORK = NetworkConfig(torso="mlp", hidden=6, layers=1, heads="per_task")
-
-
-def algorithm(kind: str, guide: GuideConfig) -> SacConfig | Td3Config:
-    settings: dict[str, Any] = {"exploration_steps": 20, "exploration": "policy", "guide": guide}
-    return SacConfig(**settings) if kind == "sac" else Td3Config(**settings)
-
-
-def expert_run(
-    root: Path, *, kind: str = "sac", name: str = "door", saved: bool = True, **changes: Any
-) -> Path:
-    """Leave a run on `door` whose policy was set by hand: it goes to the gap and stays there."""
-    settings: dict[str, Any] = {"tasks": ("pointmass/door",), "network": EXPERT_NETWORK}
-    settings |= changes
-    config = pointmass_config(algorithm(kind, GuideConfig()), saved=False, **settings)
-    run = new_run(root, config, name)
-    whole = LocalRun(config)
-    agent = whole.learner._update.agent  # type: ignore[attr-defined]
-    with torch.no_grad():
-        actor = agent.actor
-        for tensor in actor.parameters():
-            tensor.zero_()
-        # Hidden units x + 1 and y + 1, which are never negative in the room.
-        actor.weights[0][0, :2, :2] = torch.eye(2)
-        actor.biases[0][0, 0, :2] = 1.0
-        gain = 5.0
-        for axis in range(2):
-            actor.head_weight[:, :, axis, axis] = -gain
-            actor.head_bias[:, :, 0, axis] = gain * (1.0 + GAP[axis])
-        if kind == "sac":
-            actor.head_bias[:, :, 0, 2:] = -1.5
-    if saved:
-        checkpoint.save(run.checkpoints, whole.state(), 10, keep=1)
-    whole.close()
-    return run.path
-
-
-def student_config(expert: Path, *, kind: str = "sac", **changes: Any) -> RunConfig:
-    """A run on `beyond` alone, guided by the expert's policy too."""
-    guide = {"kind": "ctpg", "step": 3, "policy_filter": "off", "block": "none"}
-    guide |= changes.pop("guide", {})
-    settings: dict[str, Any] = {
-        "tasks": ("pointmass/beyond",),
-        "actors": ActorConfig(count=1, lanes=4, precision="fp32"),
-    }
-    taught = algorithm(kind, GuideConfig(experts=(str(expert),), **guide))
-    return pointmass_config(taught, **({"saved": False} | settings | changes))
+from replay.task_replay import TaskReplay
 
 
 def agent_of(run: LocalRun) -> ControlAgent:
@@ -311,3 +261,15 @@ def test_what_a_dry_run_prints_is_the_same_run_again(tmp_path: Path) -> None:
     assert resolve(RunConfig(), [printed], {}) == config
     with pytest.raises(BadInput, match=r"expected nothing \(launching fills it in\), got 'door'"):
         resolve(config, [], {"algorithm.guide.expert_networks": ("door",)})
+
+
+@pytest.mark.parametrize("kind", ["qmp", "bpt"])
+def test_other_guides_lend_an_expert_s_policy_too(kind: str, tmp_path: Path) -> None:
+    guide = {"kind": kind, "trial_every": 1, "trial_episodes": 1}
+    config = with_experts(student_config(expert_run(tmp_path), guide=guide))
+    run = LocalRun(config, expert_arrays(config))
+    for _ in range(30):
+        run.round()
+    assert isinstance(run.experience, TaskReplay)
+    assert (run.experience.guide_counts() > 0).tolist() == [[True, True]]
+    run.close()
