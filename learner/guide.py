@@ -156,6 +156,7 @@ class GuideUpdate:
         )
         metrics |= self.learned.metrics()
         metrics["guide/nonfinite_updates"] = float(self._nonfinite)
+        metrics["guide/blocked"] = 1.0 - float(self._guided.mean())
         for task, guided in zip(self._tasks, self._guided, strict=True):
             metrics[task_metric(task.name, "blocked")] = float(not guided)
         return metrics

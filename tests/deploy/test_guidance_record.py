@@ -10,7 +10,7 @@ import pytest
 from off_policy_runs import counting_control_config
 from small_runs import COUNTING_TASKS, counting_config, new_run, rows
 
-from deploy import local
+from deploy import cluster, local
 from deploy.recorder import Recorder
 from deploy.sinks import RunSinks, sinks_of
 from envs.registry import task_specs
@@ -66,6 +66,20 @@ def test_rows_tell_the_shares_and_the_strongest_guide(tmp_path: Path) -> None:
     assert 0 < last["actor/guide_strongest_share"] <= last[f"task/{COUNTING_TASKS[task]}/guided"]
 
 
+def test_the_share_of_blocked_tasks_is_of_those_the_gate_holds_back(tmp_path: Path) -> None:
+    guide = GuideConfig(kind="ctpg", step=4, filter_from=10, block="temperature", block_every=5)
+    algorithm = SacConfig(exploration_steps=20, exploration="policy", guide=guide)
+    quick = LoggingConfig(wandb="disabled", every_updates=2)
+    config = counting_control_config(total_steps=600, algorithm=algorithm, logging=quick)
+    seen = reported(trained(tmp_path, config, "run"))
+    shares = [row["guide/blocked"] for row in seen if "guide/blocked" in row]
+    for row in seen:
+        each = [row[f"task/{task}/blocked"] for task in COUNTING_TASKS]
+        assert row["guide/blocked"] == pytest.approx(sum(each) / 3)
+    assert shares[0] == 0
+    assert 0 < max(shares) < 1
+
+
 @pytest.mark.parametrize(
     "config",
     [
@@ -102,3 +116,20 @@ def test_a_file_that_is_never_closed_holds_all_matrices_but_the_last(tmp_path: P
     assert [int(m.counts.sum()) for m in read_matrices(run.guidance)] == [18, 9]
     assert rows(run)[-1]["actor/guide_strongest_task"] == 1
     assert rows(run)[-1]["actor/guide_strongest_share"] == 1.0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["learner", "process"])
+def test_on_a_cluster_too_the_matrices_hold_every_step_once(tmp_path: Path, place: str) -> None:
+    config = counting_control_config(runtime="cluster", total_steps=4000)
+    replay = config.replay.model_copy(update={"place": place})
+    config = config.model_copy(update={"replay": replay})
+    run = new_run(tmp_path, config)
+    assert cluster.train(config, run, False) == 0
+    total = sum(matrix.counts for matrix in read_matrices(run.guidance))
+    assert isinstance(total, np.ndarray)
+    steps = [row for row in rows(run) if "replay/rows" in row][-1]
+    assert total.sum(axis=1).tolist() == [steps[f"task/{task}/steps"] for task in COUNTING_TASKS]
+    assert total.sum() == steps["env_steps"]
+    assert max(row["actor/guided"] for row in reported(run)) > 0
+    assert [row for row in reported(run) if "actor/guide_filtered" in row]
