@@ -139,7 +139,7 @@ def test_control_recipes_have_the_numbers_of_the_guidance_paper(group, ending):
         assert (guide.policy_filter, guide.block, guide.hindsight) == ("on", "temperature", True)
 
 
-@pytest.mark.parametrize("name", ["halfcheetah-mt5-small", "metaworld-small"])
+@pytest.mark.parametrize("name", ["halfcheetah-mt5-small", "metaworld-small", "pointmass"])
 def test_a_small_pair_differs_in_guidance_alone(name):
     plain, guided = get(name).config, get(f"{name}-ctpg").config
     assert guided.algorithm.guide.kind == "ctpg"
