@@ -52,17 +52,21 @@ def inverted(comparable: Tensor, own: Tensor) -> Tensor:
     return comparable < own.unsqueeze(-1)
 
 
-def main(seeds: list[int]) -> None:
-    """Print the steps to the goal of each kind of run under each seed."""
+def main(guided: int, others: int, first: int) -> None:
+    """Print the steps to the goal of each kind of run, from seed `first` on.
+
+    `guided` seeds are played with guidance, and `others` in each of the two other ways.
+    """
     torch.set_num_threads(1)
+    seeds, fewer = range(first, first + guided), range(first, first + others)
     found = {
         "guided": [steps_to_goal("pointmass-ctpg", seed) for seed in seeds],
-        "unguided": [steps_to_goal("pointmass", seed) for seed in seeds],
+        "unguided": [steps_to_goal("pointmass", seed) for seed in fewer],
     }
     ctpg.policy_filter = inverted
-    found["inverted"] = [steps_to_goal("pointmass-ctpg", seed) for seed in seeds]
+    found["inverted"] = [steps_to_goal("pointmass-ctpg", seed) for seed in fewer]
     print(json.dumps(found))
 
 
 if __name__ == "__main__":
-    main([int(seed) for seed in sys.argv[1:]])
+    main(*(int(argument) for argument in sys.argv[1:]))

@@ -73,6 +73,8 @@ class CheckedLearner:
 
     def __init__(self, learner: Learner) -> None:
         self.rows = self.windows = self.terminations = self.truncations = self.lent = 0
+        self.cut = 0
+        """Windows that are short without an end: where a stream of unrolls broke."""
         self.actions: dict[tuple[int, ...], set[tuple[float, ...]]] = {}
         """Actions replayed at each (task, episode, step)."""
         self._learn, self._measure = learner.update, learner.metrics
@@ -90,6 +92,7 @@ class CheckedLearner:
         return self._measure() | {
             "test/rows_checked": float(self.rows),
             "test/windows_checked": float(self.windows),
+            "test/windows_cut": float(self.cut),
         }
 
     def _check_rows(self, batch: ReplayBatch) -> None:
@@ -131,7 +134,7 @@ class CheckedLearner:
             # A choice falls on an episode's first step and every so many steps after it.
             assert step.tolist() == list(range(step[0], step[0] + length))
             assert step[0] % STEP == 0
-            assert length == STEP or windows.terminated[w] or windows.truncated[w]
+            self.cut += length < STEP and not (windows.terminated[w] or windows.truncated[w])
             assert 0 <= windows.guide[w] < len(COUNTING_TASKS)
             for k in range(length):
                 key = (int(task[k]), int(episode[k]), int(step[k]))

@@ -132,4 +132,4 @@ def test_a_replay_larger_than_the_machine_is_named_as_what_to_lower(command):
 def test_guidance_with_nobody_to_guide_is_warned_of(command):
     outcome = command(*CTPG, "--tasks", "pointmass/door", "--learner.batch_size", "64")
     assert outcome.code == 0
-    assert "lends the policies of other tasks, and this run has one task" in outcome.out
+    assert "lends the policies of other tasks, and this run has one task" in outcome.err

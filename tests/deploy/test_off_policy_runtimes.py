@@ -34,6 +34,7 @@ def test_every_replayed_step_and_window_was_played_and_is_whole() -> None:
         run.round()
     assert checked.rows > 500
     assert checked.windows > 50
+    assert checked.cut == 0
     # Two workers have two lanes of each task each: what is replayed is an action of one of them.
     for key, actions in checked.actions.items():
         assert actions <= played[key], key
