@@ -81,21 +81,20 @@ def guidance(values: Values, tasks: Sequence[str]) -> str:
     guided = number(values, names.GUIDED_SHARE)
     if guided is None:
         return ""
-    parts = [f"{guided:.0%} of steps guided"]
-    filtered = number(values, names.FILTERED_SHARE)
-    if filtered is not None:
-        parts.append(f"{filtered:.0%} filtered")
-    blocked = [number(values, names.task_metric(task, names.BLOCKED)) for task in tasks]
-    if any(blocked):
-        count = sum(value or 0 for value in blocked)
-        parts.append(f"{count:.0f} {'task' if count == 1 else 'tasks'} blocked")
-    line = ", ".join(parts)
+    line = f"{guided:.0%} of steps"
     task, guide = number(values, names.STRONGEST_TASK), number(values, names.STRONGEST_GUIDE)
     share = number(values, names.STRONGEST_SHARE)
     if guided and task is not None and guide is not None and share is not None:
-        most = f"{_candidate(tasks, guide)} -> {_candidate(tasks, task)} {share:.0%}"
-        line += f"; most: {most}"
-    return line
+        line += f", most {_candidate(tasks, guide)} -> {_candidate(tasks, task)} {share:.0%}"
+    gates = []
+    filtered = number(values, names.FILTERED_SHARE)
+    if filtered is not None:
+        gates.append(f"{filtered:.0%} filtered")
+    blocked = [number(values, names.task_metric(task, names.BLOCKED)) for task in tasks]
+    if any(blocked):
+        count = sum(value or 0 for value in blocked)
+        gates.append(f"{count:.0f} {'task' if count == 1 else 'tasks'} blocked")
+    return "; ".join([line, ", ".join(gates)] if gates else [line])
 
 
 def _candidate(tasks: Sequence[str], index: float) -> str:
