@@ -43,7 +43,7 @@ def counting_control_config(**changes: Any) -> RunConfig:
         "algorithm": SacConfig(exploration_steps=20, exploration="policy", guide=guide),
         "optimiser": ADAM,
         "learner": LearnerConfig(batch_size=12, unroll_length=5, compile="off", precision="fp32"),
-        "replay": ReplayConfig(capacity=600, samples_per_insert=0.5, slack=4.0),
+        "replay": ReplayConfig(capacity=600, samples_per_insert=0.5, slack=2.0),
     }
     return counting_config(**(settings | changes))
 

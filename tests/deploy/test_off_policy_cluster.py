@@ -1,4 +1,4 @@
-"""Off-policy runs on Ray: rows that were played, faults, other workers after a resume, the ratio."""
+"""Off-policy runs on Ray: rows that were played, faults, resumes with other workers, the ratio."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def assert_lawful(run: RunDirectory, config: RunConfig, updates: int) -> None:
     assert last["test/rows_checked"] == updates * config.learner.batch_size
     assert last["test/windows_checked"] > 0
     assert last["replay/refused"] == 0
-    # Rows are counted when they arrive; a worker's unrolls under way are what may differ.
+    # Actors may be ahead by the slack of two updates and by their unrolls under way: six more.
     assert last["replay/samples_per_insert"] == pytest.approx(
         config.replay.samples_per_insert, rel=0.05
     )
