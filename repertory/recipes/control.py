@@ -161,9 +161,9 @@ def _recipe(group: _Group, backbone: str, *, guided: bool) -> Recipe:
 
 
 # For two cores: small networks, and a batch that one core updates from some hundred times a second.
-# A sixteenth of the published updates: rewards unscaled, temperatures that begin where the
-# published ones arrive after ten thousand updates, and ten times the learning rate, else nothing is
-# learned in this time (measured on both groups).
+# At an eighth (a fifteenth, on Meta-World) of the published steps: rewards unscaled, temperatures
+# that begin where the published ones arrive after ten thousand updates, and ten times the learning
+# rate, else next to nothing is learned in this time (measured on both groups).
 _SMALL_ROWS = 64
 _SMALL_OPTIMISER = OptimiserConfig(
     kind="adam", learning_rate=1e-3, anneal="none", epsilon=1e-8, clip_norm=10.0
