@@ -6,13 +6,16 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from repertory.errors import BadInput, did_you_mean
-from repertory.recipes import atari, control, debug
+from repertory.recipes import atari, control, debug, small_control
 from repertory.recipes.recipe import Recipe
 
 __all__ = ["RECIPES", "Recipe", "get"]
 
 RECIPES: Mapping[str, Recipe] = MappingProxyType(
-    {recipe.name: recipe for recipe in (*atari.RECIPES, *control.RECIPES, *debug.RECIPES)}
+    {
+        recipe.name: recipe
+        for recipe in (*atari.RECIPES, *control.RECIPES, *small_control.RECIPES, *debug.RECIPES)
+    }
 )
 
 
