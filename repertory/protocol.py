@@ -11,7 +11,7 @@ from typing import Any
 
 from repertory.config import RunConfig
 
-PACKAGES = ("repertory", "ale-py", "gymnasium", "numpy", "torch", "ray")
+PACKAGES = ("repertory", "ale-py", "gymnasium", "metaworld", "mujoco", "numpy", "torch", "ray")
 
 
 def describe_protocol(

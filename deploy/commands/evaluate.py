@@ -84,15 +84,19 @@ def run(tokens: Sequence[str]) -> int:
 
 
 def score_table(scores: Sequence[TaskScore], trained: set[str]) -> Table:
-    """Return one row per task: under each policy the mean raw return and its standard error."""
+    """Return one row per task: under each policy the mean raw return, its standard error,
+    and the share of successes where the tasks know any."""
     from rich.table import Table
 
+    judged = any(score.successes for score in scores)
     policies = list(dict.fromkeys(score.policy for score in scores))
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("task", no_wrap=True)
     table.add_column("")
     for policy in policies:
         table.add_column(f"{policy} return", justify="right", no_wrap=True)
+        if judged:
+            table.add_column("success", justify="right", no_wrap=True)
     table.add_column("episodes", justify="right")
     table.add_column("steps", justify="right")
     by_task: dict[str, dict[str, TaskScore]] = {}
@@ -105,15 +109,21 @@ def score_table(scores: Sequence[TaskScore], trained: set[str]) -> Table:
         table.add_row(
             task,
             "" if task in trained else "unseen",
-            *(_shown(by_policy.get(policy)) for policy in policies),
+            *(
+                text
+                for policy in policies
+                for text in _shown(by_policy.get(policy))[: 2 if judged else 1]
+            ),
             str(len(any_score.returns)) + (f" ({cut} cut)" if cut else ""),
             f"{sum(lengths) / len(lengths):,.0f}",
         )
     return table
 
 
-def _shown(score: TaskScore | None) -> str:
+def _shown(score: TaskScore | None) -> tuple[str, str]:
+    """Return a score's return and success as text."""
     if score is None:
-        return "-"
+        return "-", "-"
     error = f" ± {score.standard_error:.1f}" if len(score.returns) > 1 else ""
-    return f"{score.mean:,.1f}{error}"
+    share = f"{sum(score.successes) / len(score.successes):.0%}" if score.successes else "-"
+    return f"{score.mean:,.1f}{error}", share

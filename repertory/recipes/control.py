@@ -163,7 +163,29 @@ def _recipe(group: _Group, backbone: str, *, guided: bool) -> Recipe:
     return Recipe(name, f"{group.words}: {_WORDS[backbone]}{guidance}", config)
 
 
+# Haarnoja et al. 2018, table 1: the baseline that multi-task runs are read against.
+_SINGLE = RunConfig(
+    recipe="halfcheetah-sac",
+    tasks=("halfcheetah/gravity-normal",),
+    held_out=(),
+    total_steps=1_000_000,
+    environment=HalfCheetahConfig(),
+    network=NetworkConfig(torso="mlp", hidden=256, layers=2),
+    algorithm=SacConfig(
+        discount=0.99, target_step=0.005, exploration="uniform", exploration_steps=10_000
+    ),
+    optimiser=OptimiserConfig(
+        kind="adam", learning_rate=3e-4, anneal="none", epsilon=1e-8, clip_norm=1e6
+    ),
+    learner=LearnerConfig(batch_size=256, unroll_length=10, publish_every=10),
+    actors=ActorConfig(count=1, lanes=1),
+    replay=ReplayConfig(capacity=1_000_000, samples_per_insert=256.0, saved=True),
+    evaluation=EvaluationConfig(every_steps=50_000, episodes=10, policies=("greedy",)),
+    checkpoint=CheckpointConfig(every_s=600.0),
+)
+
 RECIPES = (
+    Recipe("halfcheetah-sac", "the single-task baseline: one cheetah, plain SAC", _SINGLE),
     *(
         _recipe(group, backbone, guided=guided)
         for group in _GROUPS

@@ -1,0 +1,38 @@
+"""The table of an evaluation: returns always, successes where tasks know any."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+from actors.evaluator import TaskScore
+from deploy.commands.evaluate import score_table
+
+
+def shown(*scores: TaskScore) -> str:
+    console = Console(width=120, record=True, quiet=True)
+    console.print(score_table(scores, {"pointmass/door"}))
+    return console.export_text()
+
+
+def score(task: str, policy: str, successes: tuple[bool, ...]) -> TaskScore:
+    return TaskScore(task, policy, (1.0, 3.0), (60, 60), successes, 0)
+
+
+def test_successes_stand_beside_the_returns_of_each_policy() -> None:
+    text = shown(
+        score("pointmass/door", "greedy", (True, True)),
+        score("pointmass/door", "random", (True, False)),
+        score("pointmass/beyond", "greedy", ()),
+    )
+    assert text.splitlines()[0].split() == (
+        "task greedy return success random return success episodes steps".split()
+    )
+    door, beyond = text.splitlines()[1:3]
+    assert "2.0 ± 1.0     100%" in door
+    assert door.split().count("50%") == 1
+    assert "unseen" in beyond
+    assert beyond.split().count("-") == 3
+
+
+def test_tasks_that_know_no_success_have_no_column_for_it() -> None:
+    assert "success" not in shown(score("pointmass/door", "greedy", ()))
