@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 from rich.console import Console
 
 from actors.evaluator import TaskScore
@@ -9,9 +11,9 @@ from deploy.commands.evaluate import score_table
 
 
 def shown(*scores: TaskScore) -> str:
-    console = Console(width=120, record=True, quiet=True)
-    console.print(score_table(scores, {"pointmass/door"}))
-    return console.export_text()
+    output = io.StringIO()
+    Console(width=120, file=output).print(score_table(scores, {"pointmass/door"}))
+    return output.getvalue()
 
 
 def score(task: str, policy: str, successes: tuple[bool, ...]) -> TaskScore:
@@ -25,7 +27,7 @@ def test_successes_stand_beside_the_returns_of_each_policy() -> None:
         score("pointmass/beyond", "greedy", ()),
     )
     assert text.splitlines()[0].split() == (
-        "task greedy return success random return success episodes steps".split()
+        ["task", "greedy", "return", "success", "random", "return", "success", "episodes", "steps"]
     )
     door, beyond = text.splitlines()[1:3]
     assert "2.0 ± 1.0     100%" in door
