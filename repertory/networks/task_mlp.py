@@ -79,7 +79,7 @@ class TaskMlp(nn.Module):
         if self.code is not None:
             known = (index == task).unsqueeze(-1)
             code = self.code[:, index] * known
-        hidden = self._trunk(inputs, code)
+        hidden = self.trunk(inputs, code)
         if self.head_weight.shape[1] == 1:
             return torch.baddbmm(self.head_bias[:, 0], hidden, self.head_weight[:, 0])
         weight = self.head_weight[:, index]
@@ -106,7 +106,7 @@ class TaskMlp(nn.Module):
         self, inputs: Float[Tensor, "N I"], task: Int[Tensor, " N"], counts: Sequence[int]
     ) -> Float[Tensor, "C N O"]:
         """Return outputs of rows that are ordered by task, counts[i] of task i (0 allowed)."""
-        hidden = self._trunk(inputs, None if self.code is None else self.code[:, task])
+        hidden = self.trunk(inputs, None if self.code is None else self.code[:, task])
         if self.head_weight.shape[1] == 1:
             return torch.baddbmm(self.head_bias[:, 0], hidden, self.head_weight[:, 0])
         # One product per task: heads gathered row by row cost half a trunk's time and more.
@@ -125,7 +125,7 @@ class TaskMlp(nn.Module):
         """
         count = inputs.shape[0]
         if self.code is None:
-            hidden = self._trunk(inputs, None)
+            hidden = self.trunk(inputs, None)
             weight = self.head_weight.transpose(1, 2).flatten(2)
             bias = self.head_bias.transpose(1, 2).flatten(2)
             outputs = torch.baddbmm(bias, hidden, weight)
@@ -141,23 +141,34 @@ class TaskMlp(nn.Module):
         outputs = by_task @ self.head_weight + self.head_bias
         return outputs.transpose(1, 2)
 
-    def _trunk(self, inputs: Tensor, code: Tensor | None) -> Tensor:
-        first = self._first(inputs)
+    def trunk(
+        self,
+        inputs: Float[Tensor, "N I"],
+        code: Float[Tensor, "C R H"] | None,
+        weights: Sequence[Tensor] | None = None,
+    ) -> Float[Tensor, "C N H"]:
+        """Return the last hidden layer; `code` is added to the first (R is N, or 1 for all rows).
+
+        `weights` stand in for the network's own: a task's sub-network.
+        """
+        first = self._first(inputs, weights)
         if code is not None:
             first = first + code
-        return self._rest(F.relu(first))
+        return self._rest(F.relu(first), weights)
 
-    def _first(self, inputs: Tensor) -> Tensor:
+    def _first(self, inputs: Tensor, weights: Sequence[Tensor] | None = None) -> Tensor:
         rows = inputs.expand(self.copies, -1, -1)
-        return torch.baddbmm(self.biases[0], rows, self.weights[0])
+        first = self.weights[0] if weights is None else weights[0]
+        return torch.baddbmm(self.biases[0], rows, first)
 
-    def _rest(self, hidden: Tensor) -> Tensor:
+    def _rest(self, hidden: Tensor, weights: Sequence[Tensor] | None = None) -> Tensor:
         result = hidden.dtype
         form = result if self.number_format == torch.float32 else self.number_format
         hidden = hidden.to(form)
+        own = list(self.weights) if weights is None else list(weights)
         layers = [
             (weight.to(form), bias.to(form))
-            for weight, bias in zip(list(self.weights)[1:], list(self.biases)[1:], strict=True)
+            for weight, bias in zip(own[1:], list(self.biases)[1:], strict=True)
         ]
         if prefers_onednn(hidden):
             # unbind, not an index: its gradient is one stack, not a sum of padded copies.

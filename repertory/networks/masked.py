@@ -1,0 +1,171 @@
+"""Networks whose rows are each computed by the sub-network of their own task.
+
+Masked weights are built when these are: with gradients, one backward of one loss over all tasks
+gives the sum of the tasks' masked gradients; without, actors build them once per version.
+
+Axes: C copies, N rows, M tasks, I inputs, O outputs; L lanes, T1 = T + 1 steps, B columns, H
+observations of history, R recurrent state, F features, A actions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Float32, Int, Shaped, UInt8
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from repertory.networks.actor_critic import ActorCritic
+from repertory.networks.masks import TaskMasks
+from repertory.networks.task_mlp import TaskMlp
+
+
+class MaskedMlp:
+    """A `TaskMlp` under masks: the same four ways to ask it, a loop over the tasks' sub-networks.
+
+    A loop, since a stack of all tasks' weights is no faster at 400 hidden units and half as fast at
+    1900. Weights are read once per task, so that fewer than some 64 rows of a task cost more than
+    their products.
+    """
+
+    def __init__(self, network: TaskMlp, masks: TaskMasks) -> None:
+        self.network, self.masks = network, masks
+        form = network.number_format
+        # One cast for all tasks; a product with zeros and ones is exact in any format.
+        self._weights = [
+            weight if index == 0 else weight.to(form)
+            for index, weight in enumerate(network.weights)
+        ]
+        # unbind, not an index: its gradient is one stack, not a sum of padded copies.
+        self._codes = None if network.code is None else network.code.unbind(1)
+        self._head_weights = network.head_weight.unbind(1)
+        self._head_biases = network.head_bias.unbind(1)
+        self._trunks: dict[int, list[Tensor]] = {}
+
+    def forward(
+        self, inputs: Float[Tensor, "N I"], task: Int[Tensor, " N"]
+    ) -> Float[Tensor, "C N O"]:
+        """Return outputs of rows in any order; see `TaskMlp.forward`."""
+        return _by_task(task, lambda index, rows: self._outputs(index, inputs[rows]), axis=1)
+
+    def grouped(self, inputs: Float[Tensor, "N I"]) -> Float[Tensor, "C N O"]:
+        """Return outputs of rows that are ordered by task, N/M of each."""
+        return self._parts(inputs.chunk(self.network.tasks))
+
+    def of_counts(
+        self, inputs: Float[Tensor, "N I"], task: Int[Tensor, " N"], counts: Sequence[int]
+    ) -> Float[Tensor, "C N O"]:
+        """Return outputs of rows that are ordered by task, counts[i] of task i (0 allowed)."""
+        assert task.shape[0] == sum(counts)
+        return self._parts(torch.split(inputs, list(counts)))
+
+    def every_task(self, inputs: Float[Tensor, "N I"]) -> Float[Tensor, "C N M O"]:
+        """Return the outputs of every row by the sub-network of every task."""
+        return torch.stack([self._outputs(i, inputs) for i in range(self.network.tasks)], 2)
+
+    def _parts(self, parts: Sequence[Tensor]) -> Tensor:
+        outputs = [self._outputs(task, part) for task, part in enumerate(parts) if part.shape[0]]
+        return torch.cat(outputs, 1)
+
+    def _outputs(self, task: int, rows: Tensor) -> Tensor:
+        network = self.network
+        known = 0 <= task < network.tasks
+        code = None
+        if self._codes is not None and known:
+            code = self._codes[task].unsqueeze(1)
+        hidden = network.trunk(rows, code, self._trunk(task))
+        head = min(max(task, 0), len(self._head_weights) - 1)
+        return torch.baddbmm(self._head_biases[head], hidden, self._head_weights[head])
+
+    def _trunk(self, task: int) -> list[Tensor]:
+        row = self.masks.row(task)
+        if row not in self._trunks:
+            self._trunks[row] = [
+                weight * self.masks.of(f"weights.{index}", task).to(weight.dtype)
+                for index, weight in enumerate(self._weights)
+            ]
+        return self._trunks[row]
+
+
+class MaskedActorCritic:
+    """An `ActorCritic` under masks: each column, or lane, by its task's sub-network."""
+
+    def __init__(self, network: ActorCritic, masks: TaskMasks) -> None:
+        self.network, self.masks = network, masks
+        self._parameters: dict[int, dict[str, Tensor]] = {}
+
+    def act(
+        self,
+        stacked: Shaped[Tensor, "L *shape"],
+        task: Int[Tensor, " L"],
+        recurrent: Float[Tensor, "L R"],
+        started: Bool[Tensor, " L"],
+    ) -> tuple[Float32[Tensor, "L A"], Float32[Tensor, "L R"]]:
+        """Return logits and the next recurrent state of every lane; see `ActorCritic.act`."""
+
+        def act(index: int, lanes: Tensor) -> Tensor:
+            arguments = (stacked[lanes], task[lanes], recurrent[lanes], started[lanes])
+            return torch.cat(self._call(index, "act", *arguments), -1)
+
+        joined = _by_task(task, act, axis=0)
+        actions = joined.shape[-1] - recurrent.shape[-1]
+        return joined[:, :actions], joined[:, actions:]
+
+    def features(
+        self,
+        stacked: Shaped[Tensor, "N *stacked"],
+        age: UInt8[Tensor, "T1 B"],
+        task: Int[Tensor, " B"],
+        recurrent: Float[Tensor, "B R"],
+    ) -> Float32[Tensor, "T1 B F"]:
+        """Return what the heads, which all tasks own, read; see `ActorCritic.features`."""
+        by_step = stacked.view(*age.shape, *stacked.shape[1:])
+
+        def features(index: int, columns: Tensor) -> Tensor:
+            rows = by_step[:, columns].flatten(0, 1)
+            arguments = (rows, age[:, columns], task[columns], recurrent[columns])
+            result: Tensor = self._call(index, "features", *arguments)
+            return result
+
+        return _by_task(task, features, axis=1)
+
+    def unroll(
+        self,
+        observation: Shaped[Tensor, "HT1 B *shape"],
+        age: UInt8[Tensor, "T1 B"],
+        task: Int[Tensor, " B"],
+        recurrent: Float[Tensor, "B R"],
+    ) -> tuple[Float32[Tensor, "T1 B A"], Float32[Tensor, "T1 B"]]:
+        """Return logits and un-normalised values at every step of an unroll."""
+        network = self.network
+        features = self.features(network.rebuild(observation, age), age, task, recurrent)
+        return network.policy(features), network.value.values(features, task.expand(age.shape))
+
+    def _call(self, task: int, method: str, *arguments: Tensor) -> Any:
+        row = self.masks.row(task)
+        if row not in self._parameters:
+            masked = self.masks.masked(self.network, task)
+            self._parameters[row] = {f"network.{name}": value for name, value in masked.items()}
+        return functional_call(_Method(self.network, method), self._parameters[row], arguments)
+
+
+class _Method(nn.Module):
+    """A network's method as a module's forward, which is all that `functional_call` calls."""
+
+    def __init__(self, network: nn.Module, method: str) -> None:
+        super().__init__()
+        self.network, self._method = network, method
+
+    def forward(self, *arguments: Tensor) -> Any:
+        return getattr(self.network, self._method)(*arguments)
+
+
+def _by_task(task: Tensor, compute: Callable[[int, Tensor], Tensor], *, axis: int) -> Tensor:
+    """Return compute(index, positions) of every task that occurs, put back in the order given."""
+    order = torch.argsort(task, stable=True)
+    present, counts = torch.unique_consecutive(task[order], return_counts=True)
+    parts = zip(present.tolist(), torch.split(order, counts.tolist()), strict=True)
+    joined = torch.cat([compute(index, positions) for index, positions in parts], axis)
+    return joined.index_select(axis, torch.argsort(order))

@@ -1,0 +1,323 @@
+"""Updates of masks against a loop over single weights, their invariants, schedules and votes."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from learner.masks.schedule import changes_at, fraction_at, is_due, window_progress
+from learner.masks.scores import Variant, magnitude, mean_gradient, recovery, unit_norm
+from learner.masks.update import Scoring, TaskGradients, lowest, updated_masks
+from learner.masks.vote import voted_mask
+from repertory.errors import BadInput, NumericalFailure
+
+VARIANTS: tuple[Variant, ...] = ("agreement", "fisher", "magnitude")
+
+
+def problem(
+    *, tasks: int = 4, copies: int = 2, weights: int = 60, seed: int = 0, scale: float = 1.0
+) -> tuple[Tensor, list[TaskGradients], Tensor]:
+    """Return masks, gradients and parameters of a made-up network; task i's scale is 10^i."""
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.rand(tasks, weights, generator=generator).argsort(1)
+    owned = order < int(0.7 * weights)
+    gradients = []
+    for task in range(tasks):
+        full = torch.randn(copies, weights, generator=generator) * scale * 10.0**task
+        masked = torch.randn(copies, weights, generator=generator) * scale * 10.0**task
+        gradients.append(TaskGradients(masked * owned[task], full))
+    return owned, gradients, torch.randn(copies, weights, generator=generator)
+
+
+def slow_update(
+    owned: Tensor,
+    gradients: list[TaskGradients],
+    parameters: Tensor,
+    *,
+    changes: int,
+    variant: str,
+    weight: float,
+) -> list[list[bool]]:
+    """Update masks weight by weight with Python's numbers and sort."""
+    tasks, (copies, count) = len(gradients), parameters.shape
+
+    def scaled(gradient: Tensor) -> list[list[float]]:
+        rows = gradient.to(torch.float64).tolist()
+        norm = math.sqrt(sum(number**2 for row in rows for number in row)) or 1.0
+        return [[number / norm for number in row] for row in rows]
+
+    masked = [scaled(one.masked) for one in gradients]
+    full = [scaled(one.full) for one in gradients]
+    mean = [
+        [sum(masked[i][c][j] for i in range(tasks)) / tasks for j in range(count)]
+        for c in range(copies)
+    ]
+    results = []
+    for i in range(tasks):
+        inside = [j for j in range(count) if owned[i, j]]
+        outside = [j for j in range(count) if not owned[i, j]]
+        total = sum(abs(float(parameters[c, j])) for c in range(copies) for j in inside)
+        harmony, entering = {}, {}
+        for j in inside:
+            harmony[j] = sum(masked[i][c][j] * mean[c][j] for c in range(copies))
+            if variant == "fisher":
+                harmony[j] += weight * sum(masked[i][c][j] ** 2 for c in range(copies))
+            if variant == "magnitude":
+                harmony[j] += weight * (
+                    sum(abs(float(parameters[c, j])) for c in range(copies)) / total
+                )
+        for j in outside:
+            entering[j] = sum(full[i][c][j] * mean[c][j] for c in range(copies))
+        leave = sorted(inside, key=lambda j: (harmony[j], j))[:changes]
+        enter = sorted(outside, key=lambda j: (-entering[j], j))[:changes]
+        row = owned[i].tolist()
+        for j in leave:
+            row[j] = False
+        for j in enter:
+            row[j] = True
+        results.append(row)
+    return results
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(("changes", "weight"), [(1, 1.0), (7, 0.3), (18, 5.0)])
+def test_an_update_is_a_loop_over_single_weights(
+    variant: Variant, changes: int, weight: float
+) -> None:
+    owned, gradients, parameters = problem()
+    scoring = Scoring(variant, importance_weight=weight)
+    updated = updated_masks(
+        owned, gradients.__getitem__, parameters, changes=changes, scoring=scoring
+    )
+    expected = slow_update(
+        owned, gradients, parameters, changes=changes, variant=variant, weight=weight
+    )
+    assert updated.tolist() == expected
+    assert (updated.sum(1) == owned.sum(1)).all()
+    assert ((owned & ~updated).sum(1) == changes).all()
+    assert ((~owned & updated).sum(1) == changes).all()
+
+
+def test_variants_choose_differently() -> None:
+    owned, gradients, parameters = problem()
+    results = [
+        updated_masks(
+            owned,
+            gradients.__getitem__,
+            parameters,
+            changes=7,
+            scoring=Scoring(variant, importance_weight=3.0),
+        )
+        for variant in VARIANTS
+    ]
+    assert not any(torch.equal(a, b) for a, b in itertools.combinations(results, 2))
+
+
+def test_by_hand_the_least_useful_leaves_and_the_best_outsider_by_unmasked_gradient_enters() -> (
+    None
+):
+    owned = torch.tensor([[1, 1, 1, 0, 0, 0], [0, 0, 0, 1, 1, 1]], dtype=torch.bool)
+    first = TaskGradients(
+        torch.tensor([[2.0, -3.0, 1.0, 0.0, 0.0, 0.0]]),
+        torch.tensor([[2.0, -3.0, 1.0, -4.0, 1.0, 0.5]]),
+    )
+    second = TaskGradients(
+        torch.tensor([[0.0, 0.0, 0.0, 1.0, 1.0, 2.0]]),
+        torch.tensor([[1.0, 1.0, 3.0, 1.0, 1.0, 2.0]]),
+    )
+    updated = updated_masks(
+        owned,
+        [first, second].__getitem__,
+        torch.ones(1, 6),
+        changes=1,
+        scoring=Scoring("agreement", importance_weight=1.0),
+    )
+    # Task 0's own agreement is g^2 / 2: weight 2 is the least; outside, -4 x 1 loses to 1 x 1 and
+    # 0.5 x 2, equal in what they gain: the lower index. Task 1: of weights 3 and 4, alike, the
+    # lower leaves; outside, 3 x 1 beats 1 x 2 and 1 x (-3).
+    assert updated.int().tolist() == [[1, 1, 0, 0, 1, 0], [0, 0, 1, 0, 1, 1]]
+
+
+def test_without_changes_and_in_the_random_variant_masks_stay() -> None:
+    owned, gradients, parameters = problem()
+    for variant, changes in (("fisher", 0), ("random", 5)):
+        scoring = Scoring(variant, importance_weight=1.0)  # type: ignore[arg-type]
+        updated = updated_masks(
+            owned, gradients.__getitem__, parameters, changes=changes, scoring=scoring
+        )
+        assert torch.equal(updated, owned)
+        assert updated.data_ptr() != owned.data_ptr()
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_order_of_tasks_does_not_matter(variant: Variant) -> None:
+    owned, gradients, parameters = problem(tasks=7)
+    scoring = Scoring(variant, importance_weight=1.0)
+    straight = updated_masks(owned, gradients.__getitem__, parameters, changes=9, scoring=scoring)
+    order = [4, 0, 6, 2, 5, 1, 3]
+    shuffled = updated_masks(
+        owned[order], lambda i: gradients[order[i]], parameters, changes=9, scoring=scoring
+    )
+    assert torch.equal(shuffled, straight[order])
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_tasks_reward_scale_does_not_matter(variant: Variant) -> None:
+    owned, gradients, parameters = problem()
+    scoring = Scoring(variant, importance_weight=1.0)
+    # Powers of two scale floats exactly, however small: 2^-100 squared is zero in float32.
+    scaled = [
+        TaskGradients(one.masked * factor, one.full * factor)
+        for one, factor in zip(gradients, (2.0**10, 2.0**-100, 1.0, 2.0**60), strict=True)
+    ]
+    assert torch.equal(
+        updated_masks(owned, gradients.__getitem__, parameters, changes=9, scoring=scoring),
+        updated_masks(owned, scaled.__getitem__, parameters, changes=9, scoring=scoring),
+    )
+
+
+def test_arguments_are_never_written_to() -> None:
+    owned, gradients, parameters = problem()
+    tensors = [owned, parameters, *(part for one in gradients for part in one)]
+    before = [tensor.clone() for tensor in tensors]
+    for variant in VARIANTS:
+        updated_masks(
+            owned,
+            gradients.__getitem__,
+            parameters,
+            changes=5,
+            scoring=Scoring(variant, importance_weight=1.0),
+        )
+    assert all(torch.equal(a, b) for a, b in zip(tensors, before, strict=True))
+
+
+def test_ties_go_to_the_lowest_index() -> None:
+    score = torch.tensor([2.0, 1.0, 0.0, 1.0, -0.0, 1.0, 0.0])
+    among = torch.tensor([1, 1, 1, 1, 1, 1, 0], dtype=torch.bool)
+    assert lowest(score, among, 1).nonzero().flatten().tolist() == [2]
+    assert lowest(score, among, 2).nonzero().flatten().tolist() == [2, 4]
+    assert lowest(score, among, 4).nonzero().flatten().tolist() == [1, 2, 3, 4]
+    zeros, everything = torch.zeros(5000), torch.ones(5000, dtype=torch.bool)
+    assert lowest(zeros, everything, 100).nonzero().flatten().tolist() == list(range(100))
+
+
+def test_scores_of_a_hundred_millionth_keep_their_order() -> None:
+    # Beside 1 they would all be the same: float32 resolves 6e-8 there.
+    generator = torch.Generator().manual_seed(0)
+    owned = torch.arange(200) < 100
+    ranks = torch.randperm(200, generator=generator).float()
+    full, mean = (1.0 + ranks).unsqueeze(0) * 1e-10, torch.full((1, 200), 1e-2)
+    enters = lowest(-recovery(full, mean, owned), ~owned, 10)
+    best = sorted(range(100, 200), key=lambda j: -float(ranks[j]))[:10]
+    assert sorted(best) == enters.nonzero().flatten().tolist()
+
+
+def test_a_gradient_that_is_zero_stays_zero_and_small_ones_get_norm_one() -> None:
+    assert not unit_norm(torch.zeros(2, 5)).any()
+    tiny = unit_norm(torch.full((2, 8), 1e-30))
+    torch.testing.assert_close(tiny, torch.full((2, 8), 0.25))
+    with pytest.raises(ValueError, match="at least one task"):
+        mean_gradient([])
+
+
+def test_magnitude_counts_owned_weights_of_all_copies() -> None:
+    parameters = torch.tensor([[1.0, -2.0, 3.0], [-4.0, 5.0, -6.0]])
+    owned = torch.tensor([True, False, True])
+    assert magnitude(parameters, owned).tolist() == [5.0, 0.0, 9.0]
+
+
+def test_the_released_code_is_blind_to_outsiders_and_weighs_agreement_by_ten() -> None:
+    owned, gradients, parameters = problem()
+    scoring = Scoring("fisher", importance_weight=77.0, released=True)
+    updated = updated_masks(owned, gradients.__getitem__, parameters, changes=4, scoring=scoring)
+    for task in range(4):
+        # Its masked gradient is zero outside the mask: all outsiders tie.
+        first = (~owned[task]).nonzero().flatten()[:4]
+        assert (~owned[task] & updated[task]).nonzero().flatten().tolist() == first.tolist()
+    same = updated_masks(
+        owned,
+        gradients.__getitem__,
+        parameters,
+        changes=4,
+        scoring=Scoring("fisher", importance_weight=0.1),
+    )
+    assert torch.equal(owned & ~updated, owned & ~same)
+
+
+def test_more_changes_than_masks_can_give_are_refused_in_a_sentence() -> None:
+    owned, gradients, parameters = problem()
+    scoring = Scoring("fisher", importance_weight=1.0)
+    updated_masks(owned, gradients.__getitem__, parameters, changes=18, scoring=scoring)
+    with pytest.raises(BadInput, match="each task owns 42 of 60 and has 18 to take on"):
+        updated_masks(owned, gradients.__getitem__, parameters, changes=19, scoring=scoring)
+
+
+@pytest.mark.parametrize("part", [0, 1])
+def test_gradients_that_are_not_finite_change_no_mask(part: int) -> None:
+    owned, gradients, parameters = problem()
+    broken = gradients[2][part].clone()
+    broken[0, int(owned[2].nonzero()[0])] = math.nan
+    gradients[2] = gradients[2]._replace(**{TaskGradients._fields[part]: broken})
+    with pytest.raises(NumericalFailure, match="masks stay as they are"):
+        updated_masks(
+            owned,
+            gradients.__getitem__,
+            parameters,
+            changes=3,
+            scoring=Scoring("agreement", importance_weight=1.0),
+        )
+
+
+def test_schedules_by_hand() -> None:
+    hump = [fraction_at(t, schedule="hump", alpha=0.1) for t in (0.0, 0.25, 0.5, 0.75, 1.0)]
+    assert hump == pytest.approx([0.0, 0.05, 0.1, 0.05, 0.0])
+    decay = [fraction_at(t, schedule="decay", alpha=0.1) for t in (0.0, 0.5, 1.0)]
+    assert decay == pytest.approx([0.1, 0.05, 0.0])
+    assert fraction_at(0.3, schedule="constant", alpha=0.1) == 0.1
+
+
+def test_the_published_schedule_switches_as_many_positions_as_published() -> None:
+    # Peak 100 positions: 9 at a tenth, 50 at a quarter, 100 at half-time, 99,000 in 2000 updates.
+    weights = 1_464_620
+    alpha = 100 / weights
+    counts = [changes_at(k / 2000, weights, schedule="hump", alpha=alpha) for k in range(2001)]
+    assert (counts[0], counts[200], counts[500], counts[1000], counts[2000]) == (0, 9, 50, 100, 0)
+    assert sum(counts) == pytest.approx(99_000, rel=2e-3)
+
+
+def test_masks_rest_during_warm_up_and_freeze() -> None:
+    settings = {"schedule": "constant", "alpha": 0.1, "warm_up": 0.1, "freeze": 0.2}
+    counts = [changes_at(t / 20, 1000, **settings) for t in range(21)]  # type: ignore[arg-type]
+    assert counts == [0] * 2 + [100] * 15 + [0] * 4
+    assert window_progress(0.45, warm_up=0.1, freeze=0.2) == pytest.approx(0.5)
+    assert window_progress(0.5, warm_up=0.5, freeze=0.5) is None
+    assert [is_due(update, every=3) for update in range(1, 8)] == [
+        False,
+        False,
+        True,
+        False,
+        False,
+        True,
+        False,
+    ]
+
+
+def test_the_vote_of_tasks_by_hand() -> None:
+    votes = np.array([0, 7, 8, 9, 10])
+    masks = np.arange(10)[:, np.newaxis] < votes
+    assert voted_mask(masks).tolist() == [False, False, False, True, True]
+    assert voted_mask(masks, threshold=6.5).tolist() == [False, True, True, True, True]
+    assert voted_mask(masks, threshold=7.0).tolist() == [False, False, True, True, True]
+    assert voted_mask(masks[:1]).tolist() == masks[0].tolist()
+
+
+def test_the_published_threshold_keeps_nearly_everything_and_the_default_prunes() -> None:
+    generator = np.random.default_rng(0)
+    masks = generator.random((50, 40_000)) < 0.8
+    assert voted_mask(masks, threshold=25.0).mean() > 0.9999
+    assert voted_mask(masks).mean() == pytest.approx(0.444, abs=0.01)
