@@ -6,7 +6,7 @@ Axes: M tasks, P maskable weights.
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Int64
 
 
 def voted_mask(
@@ -18,8 +18,9 @@ def voted_mask(
     those with more than their share of votes. The published 25 of 50 tasks keeps all but two
     weights in a million of masks that are still random, which is no mask at all.
     """
-    votes = masks.sum(0, dtype=np.int64)
+    votes: Int64[np.ndarray, " P"] = masks.sum(0, dtype=np.int64)
     if threshold is None:
         # In whole numbers: 0.8 M is not always one where it should be.
-        return np.greater(5 * votes, 4 * masks.shape[0])
-    return np.greater(votes, threshold)
+        votes, threshold = 5 * votes, 4.0 * masks.shape[0]
+    voted: Bool[np.ndarray, " P"] = votes > threshold
+    return voted
