@@ -12,6 +12,7 @@ from deploy import address, placement
 from deploy.build import is_off_policy, lanes_per_task
 from envs.registry import held_out_tasks, task_specs, training_tasks
 from repertory.config import RunConfig, SacConfig, Td3Config
+from repertory.config.gradients import missing_sentence
 from repertory.errors import BadInput
 from repertory.types import TaskSpec
 
@@ -42,6 +43,7 @@ def check(config: RunConfig, *, probe_cluster: bool = True) -> Plan:
     tasks = task_specs(training_tasks(config), config.environment, config.algorithm.discount)
     held_out = held_out_tasks(config)
     _check_network(config, tasks)
+    _check_gradients(config, tasks)
     _check_lanes(config, len(tasks))
     if is_off_policy(config):
         _check_replay(config, tasks)
@@ -144,6 +146,19 @@ def _check_network(config: RunConfig, tasks: tuple[TaskSpec, ...]) -> None:
             f"network.torso mlp reads vectors, but observations of {tasks[0].name} are images: "
             "use --network.torso shallow, nature or impala"
         )
+
+
+def _check_gradients(config: RunConfig, tasks: tuple[TaskSpec, ...]) -> None:
+    method = config.gradients.method
+    if method != "mean" and len(tasks) == 1:
+        raise BadInput(
+            f"gradients.method {method} joins the gradients of several tasks, and this run has "
+            f"only {tasks[0].name}: use mean"
+        )
+    missing = missing_sentence(method)
+    # On a cluster the learner's machine may have what this one has not.
+    if missing and not config.address:
+        raise BadInput(missing)
 
 
 def _check_lanes(config: RunConfig, tasks: int) -> None:

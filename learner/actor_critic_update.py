@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from learner.batches import TensorBatch, to_device
 from learner.compilation import compiling_pays
+from learner.gradients.aggregate import GradientSurgery
 from learner.network_state import network_state, restore_network
 from learner.optimisers import (
     build_optimiser,
@@ -43,6 +44,8 @@ class LossOutput(NamedTuple):
     loss: Float[Tensor, ""]
     report: Report
     head: HeadUpdate | None
+    value_rows: Float[Tensor, "T B"] | None = None
+    """Without a gradient; only for those that go by each task's critic loss."""
 
 
 def choose_device(setting: Literal["auto", "cpu", "cuda"]) -> torch.device:
@@ -85,6 +88,7 @@ class ActorCriticUpdate:
         self.tasks = list(tasks)
         self.compile = compiling_pays(config.learner.compile)
         self.parameters: list[nn.Parameter] = list(self.network.parameters())
+        self.surgery = GradientSurgery(config.gradients, len(self.tasks), config.seed)
         self.version = 0
         self._config = config
         self._optimiser = build_optimiser(self.parameters, config.optimiser)
@@ -149,6 +153,7 @@ class ActorCriticUpdate:
         metrics = self._metrics.read()
         metrics["learner/learning_rate"] = self._learning_rate
         metrics["learner/nonfinite_updates"] = float(self._nonfinite)
+        metrics.update(self.surgery.metrics())
         head = self.network.value
         if head.popart:
             pairs = zip(self.tasks, head.mu.tolist(), head.sigma.tolist(), strict=True)
@@ -170,6 +175,7 @@ class ActorCriticUpdate:
             "nonfinite": self._nonfinite,
             "nonfinite_in_a_row": self._nonfinite_in_a_row,
             "metrics": self._metrics.state(),
+            "gradients": self.surgery.state(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -184,3 +190,6 @@ class ActorCriticUpdate:
         self._nonfinite = int(state["nonfinite"])
         self._nonfinite_in_a_row = int(state["nonfinite_in_a_row"])
         self._metrics.restore(state["metrics"])
+        # Runs from before there was a choice of method joined their gradients by the mean.
+        if "gradients" in state:
+            self.surgery.restore(state["gradients"])

@@ -16,6 +16,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from learner.actor_critic_update import choose_device
+from learner.gradients.aggregate import GradientSurgery
+from learner.gradients.jacobian import TaskOutputs
+from learner.gradients.parts import PartGradients
 from learner.guarded_step import GuardedStep
 from learner.guide import GuideUpdate
 from learner.losses.task_weights import joined, kept_tasks, per_task_means
@@ -76,8 +79,10 @@ class OffPolicyUpdate:
             else None
         )
         self.report = OffPolicyMetrics([task.name for task in tasks], self.device)
+        self.surgery = GradientSurgery(config.gradients, len(self.tasks), config.seed)
         self.version = 0
         self._config = config
+        self._by_task = PartGradients(self.surgery)
         self._parts: dict[str, GuardedStep] = {}
         self._networks: dict[str, nn.Module] = {
             "agent": self.agent,
@@ -88,11 +93,16 @@ class OffPolicyUpdate:
         self._learning_rate = config.optimiser.learning_rate
         self._nonfinite = 0
         self._nonfinite_in_a_row = 0
-        self.add_part("critic", list(self.critic.parameters()))
+        self.add_task_part("critic", self.critic)
 
     def add_part(self, name: str, parameters: list[nn.Parameter]) -> None:
         """Give these parameters an optimiser of their own."""
         self._parts[name] = GuardedStep(parameters, self._config.optimiser)
+
+    def add_task_part(self, name: str, network: TaskMlp) -> None:
+        """Give a network an optimiser of its own, whose gradients `outputs` can tell by task."""
+        self.add_part(name, list(network.parameters()))
+        self._by_task.add(name, network)
 
     def add_network(self, name: str, network: nn.Module) -> None:
         """Make a network part of the state."""
@@ -111,6 +121,10 @@ class OffPolicyUpdate:
     def normal(self, *shape: int) -> Float[Tensor, "*shape"]:
         """Return standard normal noise."""
         return torch.randn(*shape, generator=self.noise, device=self.device)
+
+    def outputs(self, part: str, network: TaskMlp, inputs: Float[Tensor, "N I"]) -> TaskOutputs:
+        """Return what the losses of a part's tasks are computed from, to be given to `step`."""
+        return self._by_task.outputs(part, network, inputs, self.version)
 
     def critic_step(
         self,
@@ -132,11 +146,13 @@ class OffPolicyUpdate:
             reward_scale=self.algorithm.reward_scale,
             time_limit=self.algorithm.time_limit,
         )
-        value = self.critic.grouped(torch.cat([steps.observation, steps.action], -1)).squeeze(-1)
+        inputs = torch.cat([steps.observation, steps.action], -1)
+        outputs = self.outputs("critic", self.critic, inputs)
+        value = outputs.outputs.squeeze(-1)
         means = per_task_means(squared_errors(value, target), len(self.tasks))
         started = self.version >= self.algorithm.maskout_from
         kept = kept_tasks(means, self.algorithm.maskout if started else 0.0)
-        if not self.step("critic", means, weights, kept, progress):
+        if not self.step("critic", means, weights, kept, progress, outputs):
             return None
         self.report.add(
             {
@@ -155,14 +171,27 @@ class OffPolicyUpdate:
         weights: Float[Tensor, " M"],
         kept: Bool[Tensor, " M"],
         progress: float,
+        outputs: TaskOutputs | None = None,
     ) -> bool:
         """Step one part along the gradients of its tasks' losses, joined; say whether it did.
 
-        The one place where the tasks' gradients become one.
+        The one place where the tasks' gradients become one; without `outputs`, whose losses the
+        means are, always the joint loss's.
         """
         stepped = self._parts[part]
         loss = joined(means, weights, kept)
-        gradients = stepped.gradients(loss)
+        if outputs is None:
+            gradients = stepped.gradients(loss)
+        else:
+            gradients = self._by_task.gradients(
+                part,
+                loss,
+                outputs,
+                stepped.parameters,
+                means=means,
+                kept=kept,
+                version=self.version,
+            )
         norm, loss = global_norm(gradients), loss.detach()
         if not bool(torch.isfinite(norm) & torch.isfinite(loss)):
             logger.warning("%s skipped: loss %g, gradient norm %g", part, float(loss), float(norm))
@@ -209,6 +238,7 @@ class OffPolicyUpdate:
         metrics = self.report.read()
         metrics["learner/learning_rate"] = self._learning_rate
         metrics["learner/nonfinite_updates"] = float(self._nonfinite)
+        metrics.update(self.surgery.metrics())
         return metrics if self.guide is None else {**metrics, **self.guide.metrics()}
 
     def state(self) -> dict[str, Any]:
@@ -224,6 +254,7 @@ class OffPolicyUpdate:
             "nonfinite": self._nonfinite,
             "nonfinite_in_a_row": self._nonfinite_in_a_row,
             "metrics": self.report.state(),
+            "gradients": self.surgery.state(),
             "guide": None if self.guide is None else self.guide.state(),
         }
 
@@ -248,6 +279,9 @@ class OffPolicyUpdate:
         self._nonfinite = int(state["nonfinite"])
         self._nonfinite_in_a_row = int(state["nonfinite_in_a_row"])
         self.report.restore(state["metrics"])
+        # Runs from before there was a choice of method joined their gradients by the mean.
+        if "gradients" in state:
+            self.surgery.restore(state["gradients"])
         if self.guide is not None:
             self.guide.restore(state["guide"])
 

@@ -45,7 +45,7 @@ class SacLearner:
         self._actor = agent.actor
         self._log_temperature = agent.log_temperature
         self._target_entropy = algorithm.target_entropy_per_action * agent.action_size
-        self._update.add_part("actor", list(agent.actor.parameters()))
+        self._update.add_task_part("actor", agent.actor)
         self._update.add_part("temperature", [agent.log_temperature])
 
     @property
@@ -71,7 +71,7 @@ class SacLearner:
     def _next_value(
         self, steps: TensorReplayBatch, temperature: Float[Tensor, " N"]
     ) -> Float[Tensor, " N"]:
-        drawn = self._draw(steps.next_observation)
+        drawn = self._draw(self._actor.grouped(steps.next_observation))
         inputs = torch.cat([steps.next_observation, drawn.action], -1)
         return soft_value(
             value=self._update.target_critic.grouped(inputs).squeeze(-1),
@@ -79,8 +79,8 @@ class SacLearner:
             temperature=temperature,
         )
 
-    def _draw(self, observation: Float[Tensor, "N D"]) -> Drawn:
-        mean, log_deviation = split_gaussian(self._actor.grouped(observation)[0])
+    def _draw(self, outputs: Float[Tensor, "1 N O"]) -> Drawn:
+        mean, log_deviation = split_gaussian(outputs[0])
         return draw(mean, log_deviation, self._update.normal(*mean.shape))
 
     def _policy_steps(
@@ -93,7 +93,8 @@ class SacLearner:
     ) -> bool:
         """Step the actor, then the temperatures by the same draws; say whether both did."""
         tasks = len(self._update.tasks)
-        drawn = self._draw(steps.observation)
+        outputs = self._update.outputs("actor", self._actor, steps.observation)
+        drawn = self._draw(outputs.outputs)
         with fixed(self._update.critic):
             inputs = torch.cat([steps.observation, drawn.action], -1)
             rows = actor_rows(
@@ -102,7 +103,7 @@ class SacLearner:
                 temperature=temperature,
             )
         means = per_task_means(rows, tasks)
-        if not self._update.step("actor", means, weights, kept, progress):
+        if not self._update.step("actor", means, weights, kept, progress, outputs):
             return False
         rows = temperature_rows(
             log_temperature=by_task(self._log_temperature, steps.reward.shape[0]),

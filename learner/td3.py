@@ -51,7 +51,7 @@ class Td3Learner:
         self._target_actor = target_of(agent.actor)
         self._weights = torch.ones(len(tasks), device=self._update.device)
         self._update.add_network("target_actor", self._target_actor)
-        self._update.add_part("actor", list(agent.actor.parameters()))
+        self._update.add_task_part("actor", agent.actor)
 
     @property
     def version(self) -> int:
@@ -86,12 +86,13 @@ class Td3Learner:
     def _actor_step(
         self, steps: TensorReplayBatch, kept: Bool[Tensor, " M"], progress: float
     ) -> bool:
-        action = torch.tanh(self._actor.grouped(steps.observation)[0])
+        outputs = self._update.outputs("actor", self._actor, steps.observation)
+        action = torch.tanh(outputs.outputs[0])
         with fixed(self._update.critic):
             inputs = torch.cat([steps.observation, action], -1)
             value = self._update.critic.grouped(inputs)[0].squeeze(-1)
         means = per_task_means(actor_rows(value), len(self._update.tasks))
-        if not self._update.step("actor", means, self._weights, kept, progress):
+        if not self._update.step("actor", means, self._weights, kept, progress, outputs):
             return False
         self._update.report.add({"task/actor_loss": means})
         return True

@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from learner.actor_critic_update import ActorCriticUpdate, LossOutput
 from learner.batches import TensorBatch
 from learner.compilation import GradientFunction
+from learner.gradients.unrolls import UnrollGradients, UnrollOutputs
 from learner.losses.policy_gradient import actor_critic_rows, categorical, reduced
 from learner.losses.vtrace import discounts, vtrace
 from learner.popart import normalised_returns
@@ -22,13 +24,24 @@ from repertory.networks.actor_critic import ActorCritic
 from repertory.types import TaskSpec, Unroll, Weights
 
 
-def vtrace_loss(
-    network: ActorCritic, batch: TensorBatch, algorithm: VTraceConfig, popart: PopArtConfig
-) -> LossOutput:
-    """Return the loss of a batch: one forward pass, then everything in float32."""
+def outputs_of(network: ActorCritic, batch: TensorBatch) -> UnrollOutputs:
+    """Return what the loss reads of the network: one forward pass."""
     features = network.features(batch.stacked, batch.age, batch.task, batch.recurrent)
-    policy = categorical(network.policy(features[:-1]), batch.action)
+    logits = network.policy(features[:-1])
     value = network.value.values(features, batch.task.expand(features.shape[:2]))
+    return UnrollOutputs(features, logits, value)
+
+
+def vtrace_loss(
+    network: ActorCritic,
+    batch: TensorBatch,
+    outputs: UnrollOutputs,
+    algorithm: VTraceConfig,
+    popart: PopArtConfig,
+) -> LossOutput:
+    """Return the loss of a batch, all of it in float32, from `outputs_of` network and batch."""
+    features, logits, value = outputs
+    policy = categorical(logits, batch.action)
     returns = vtrace(
         log_probability=policy.log_probability,
         behaviour_log_probability=batch.behaviour_log_probability,
@@ -77,7 +90,7 @@ def vtrace_loss(
         task=batch.task,
         tasks=network.tasks,
     )
-    return LossOutput(loss, summary, normalised.head)
+    return LossOutput(loss, summary, normalised.head, rows.value.detach())
 
 
 class VTraceLearner:
@@ -95,11 +108,19 @@ class VTraceLearner:
             raise ValueError(f"a V-trace learner needs algorithm.kind vtrace, got {algorithm.kind}")
         self._update = ActorCriticUpdate(network, config, tasks, device)
 
-        def loss(batch: TensorBatch) -> LossOutput:
-            return vtrace_loss(network, batch, algorithm, popart)
+        def evaluate(batch: TensorBatch) -> UnrollOutputs:
+            return outputs_of(network, batch)
 
-        self._gradients = GradientFunction(
-            loss, self._update.parameters, compiled=self._update.compile
+        def loss(batch: TensorBatch, outputs: UnrollOutputs) -> LossOutput:
+            return vtrace_loss(network, batch, outputs, algorithm, popart)
+
+        def joint_loss(batch: TensorBatch) -> LossOutput:
+            return loss(batch, evaluate(batch))
+
+        parameters = self._update.parameters
+        self._gradients = GradientFunction(joint_loss, parameters, compiled=self._update.compile)
+        self._by_task = UnrollGradients(
+            network, parameters, self._update.surgery, evaluate=evaluate, loss=loss
         )
 
     @property
@@ -109,8 +130,18 @@ class VTraceLearner:
 
     def update(self, batch: Unroll, progress: float) -> None:
         """Learn from one batch of unrolls."""
-        taken = self._update.step(self._gradients(self._update.receive(batch)), progress)
-        self._update.finish(finite=taken)
+        output = self._output(self._update.receive(batch), batch.task)
+        self._update.finish(finite=self._update.step(output, progress))
+
+    def _output(self, batch: TensorBatch, task: np.ndarray) -> LossOutput:
+        """Return the loss of a batch and leave its gradients in the parameters."""
+        surgery, version = self._update.surgery, self._update.version
+        apart = surgery.keeps_apart("")
+        if apart or surgery.measures(version):
+            output = self._by_task(batch, task, version)
+            if apart:
+                return output
+        return self._gradients(batch)
 
     def weights(self) -> Weights:
         """Return what actors need, stamped with the version."""

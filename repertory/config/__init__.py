@@ -36,6 +36,9 @@ from repertory.config.environments import (
     MetaworldConfig,
     PointMassConfig,
 )
+from repertory.config.gradients import (
+    GradientConfig,
+)
 from repertory.config.learning import (
     LearnerConfig,
     OptimiserConfig,
@@ -63,6 +66,7 @@ __all__ = [
     "EnvironmentConfig",
     "EvaluationConfig",
     "ExpertConfig",
+    "GradientConfig",
     "GuideConfig",
     "HalfCheetahConfig",
     "LearnerConfig",

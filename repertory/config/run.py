@@ -16,6 +16,7 @@ from repertory.config.algorithms import (
 from repertory.config.base import NonNegative, Positive, Settings
 from repertory.config.collecting import ActorConfig, QueueConfig, ReplayConfig
 from repertory.config.environments import AtariConfig, EnvironmentConfig
+from repertory.config.gradients import GradientConfig
 from repertory.config.learning import LearnerConfig, OptimiserConfig
 from repertory.config.networks import NetworkConfig
 from repertory.config.records import CheckpointConfig, EvaluationConfig, LoggingConfig
@@ -65,6 +66,25 @@ def _guide_unfit(algorithm: AlgorithmConfig, environment: EnvironmentConfig) -> 
     return None
 
 
+def _gradients_unfit(
+    gradients: GradientConfig, algorithm: AlgorithmConfig, learner: LearnerConfig
+) -> str | None:
+    """Return what is wrong with how gradients are joined, in one sentence."""
+    if gradients.method == "mean":
+        return None
+    if isinstance(algorithm, PpoConfig):
+        return (
+            f"gradients.method {gradients.method} is for algorithm.kind vtrace, sac and td3, "
+            "not ppo: use mean"
+        )
+    if learner.compile == "on":
+        return (
+            f"gradients.method {gradients.method} goes through one graph per task, which is not "
+            "compiled: use learner.compile auto or off"
+        )
+    return None
+
+
 class RunConfig(Settings):
     """Everything that a run is."""
 
@@ -85,6 +105,7 @@ class RunConfig(Settings):
     algorithm: AlgorithmConfig = VTraceConfig()
     optimiser: OptimiserConfig = OptimiserConfig()
     learner: LearnerConfig = LearnerConfig()
+    gradients: GradientConfig = GradientConfig()
     actors: ActorConfig = ActorConfig()
     queue: QueueConfig = QueueConfig()
     replay: ReplayConfig = ReplayConfig()
@@ -103,8 +124,10 @@ class RunConfig(Settings):
                 f"actors.version_delay {self.actors.version_delay} and learner.publish_every "
                 f"{self.learner.publish_every} put them {behind} versions behind"
             )
-        problem = _unfit(self.algorithm, self.network) or _guide_unfit(
-            self.algorithm, self.environment
+        problem = (
+            _unfit(self.algorithm, self.network)
+            or _guide_unfit(self.algorithm, self.environment)
+            or _gradients_unfit(self.gradients, self.algorithm, self.learner)
         )
         if problem:
             raise ValueError(problem)

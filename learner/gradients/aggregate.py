@@ -1,0 +1,180 @@
+"""The tasks' gradients made one by the run's method, and measured against each other.
+
+Axes: M tasks, K tasks that count, P shared weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float64
+from torch import Tensor
+
+from learner.gradients.gradnorm import GradNormState, first_state, gradnorm_step
+from learner.gradients.pcgrad import independent_orders, pcgrad_weights
+from learner.gradients.torchjd_adapter import TorchjdAggregator
+from repertory import seeding
+from repertory.config import GradientConfig
+from repertory.errors import BadInput
+
+
+def cosines(gram: Float[Tensor, "M M"]) -> Float64[Tensor, "M M"]:
+    """Return the cosines between gradients; NaN where one of the two is zero."""
+    inner = gram.double().cpu()
+    lengths = inner.diagonal().sqrt()
+    return inner / (lengths.unsqueeze(1) * lengths)
+
+
+class GradientSurgery:
+    """A run's method, its random orders and weights, and the last cosines of each part.
+
+    A part is a set of parameters with an optimiser of its own: an actor's, both critics', or, as
+    "", all of an actor-critic network's. GradNorm weighs critics only: the ratios of losses that
+    it goes by mean nothing where a loss may be below zero.
+    """
+
+    def __init__(self, config: GradientConfig, tasks: int, seed: int) -> None:
+        if tasks == 1 and config.method != "mean":
+            raise BadInput(
+                f"gradients.method {config.method} joins the gradients of several tasks, and this "
+                "run has one: use mean"
+            )
+        self._config, self._tasks = config, tasks
+        self._generator = torch.Generator().manual_seed(
+            seeding.integer(seed, "learner", "gradients")
+        )
+        self._gradnorm = first_state(tasks)
+        self._torchjd: dict[str, TorchjdAggregator] = {}
+        if config.method.startswith("torchjd:"):
+            # Found out now, not in the first update.
+            TorchjdAggregator(config)
+        self.cosines: dict[str, Float64[Tensor, "M M"]] = {}
+        """Of each part, at the last measurement."""
+        self._unread: list[str] = []
+
+    def keeps_apart(self, part: str) -> bool:
+        """Whether this part's direction needs each task's gradient by itself."""
+        method = self._config.method
+        return method != "mean" and not (method == "gradnorm" and part == "actor")
+
+    def measures(self, version: int) -> bool:
+        """Whether the update after `version` others is one whose cosines are measured."""
+        every = self._config.metrics_every
+        return self._tasks > 1 and every > 0 and (version + 1) % every == 0
+
+    def measure(self, part: str, rows: Float[Tensor, "M P"]) -> None:
+        """Keep the cosines between the tasks' gradients for the next report."""
+        self.cosines[part] = cosines(rows @ rows.T)
+        if part not in self._unread:
+            self._unread.append(part)
+
+    def direction(
+        self,
+        part: str,
+        rows: Float[Tensor, "M P"],
+        *,
+        kept: Bool[Tensor, " M"],
+        losses: Float[Tensor, " M"],
+        last: slice,
+    ) -> Float[Tensor, " P"]:
+        """Return one gradient out of the tasks', on the scale of their mean.
+
+        Tasks that are not kept have rows of zeros. They count in the mean's denominator, as in
+        the plain update, and no method gets to see them. `losses` are what GradNorm goes by,
+        `last` the columns of the last shared layer. A row that is not finite gives the mean,
+        which is not finite either, and leaves orders and weights as they were.
+        """
+        seen = torch.where(kept, losses.detach(), 0.0)
+        finite = bool(rows.isfinite().all() & seen.isfinite().all())
+        if not self.keeps_apart(part) or not finite:
+            return rows.mean(0)
+        if self._config.method == "gradnorm":
+            return self._weighted(rows, kept, losses, last)
+        index = kept.nonzero().squeeze(1)
+        counted = index.shape[0]
+        if counted < 2:
+            return rows.mean(0)
+        chosen = rows if counted == self._tasks else rows[index]
+        direction = self._joined(part, chosen)
+        return direction if counted == self._tasks else direction * (counted / self._tasks)
+
+    def _joined(self, part: str, rows: Float[Tensor, "K P"]) -> Float[Tensor, " P"]:
+        if self._config.method == "pcgrad":
+            order = independent_orders(rows.shape[0], self._generator)
+            weights = pcgrad_weights(rows @ rows.T, order)
+            return weights.to(rows) @ rows
+        if part not in self._torchjd:
+            self._torchjd[part] = TorchjdAggregator(self._config)
+        return self._torchjd[part](rows, self._generator)
+
+    def _weighted(
+        self,
+        rows: Float[Tensor, "M P"],
+        kept: Bool[Tensor, " M"],
+        losses: Float[Tensor, " M"],
+        last: slice,
+    ) -> Float[Tensor, " P"]:
+        weights = self._gradnorm.weights
+        self._gradnorm = gradnorm_step(
+            self._gradnorm,
+            norms=torch.linalg.vector_norm(rows[:, last], dim=1).double().cpu(),
+            losses=losses.detach().double().cpu(),
+            kept=kept.cpu(),
+            asymmetry=self._config.gradnorm_asymmetry,
+            learning_rate=self._config.gradnorm_learning_rate,
+        )
+        return weights.to(rows) @ rows / self._tasks
+
+    def metrics(self) -> dict[str, float]:
+        """Return what was measured since the last call: means and minima over pairs of tasks."""
+        found: dict[str, float] = {}
+        for part in self._unread:
+            above = torch.ones(self._tasks, self._tasks, dtype=torch.bool).triu(1)
+            pairs = self.cosines[part][above]
+            pairs = pairs[pairs.isfinite()]
+            if pairs.numel():
+                ending = f"_{part}" if part else ""
+                found[f"learner/gradient_cosine_mean{ending}"] = float(pairs.mean())
+                found[f"learner/gradient_cosine_min{ending}"] = float(pairs.min())
+        self._unread = []
+        if self._config.method.startswith("torchjd:"):
+            counts = (aggregator.fallbacks for aggregator in self._torchjd.values())
+            found["learner/gradient_fallbacks"] = float(sum(counts))
+        return found
+
+    def weights(self) -> Float64[Tensor, " M"]:
+        """Return GradNorm's weights; ones with any other method."""
+        return self._gradnorm.weights
+
+    def state(self) -> dict[str, Any]:
+        """Return everything that the next direction and the next report depend on."""
+        return {
+            "method": self._config.method,
+            "generator": self._generator.get_state().numpy().copy(),
+            "gradnorm": {
+                name: entry.numpy().copy() for name, entry in self._gradnorm._asdict().items()
+            },
+            "torchjd": {part: one.state() for part, one in self._torchjd.items()},
+            "cosines": {part: one.numpy().copy() for part, one in self.cosines.items()},
+            "unread": list(self._unread),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take up a state; BadInput if another method left it."""
+        theirs, own = state["method"], self._config.method
+        if theirs != own:
+            raise BadInput(f"the checkpoint's gradients.method is {theirs}, this run's is {own}")
+        self._generator.set_state(torch.tensor(state["generator"]))
+        self._gradnorm = GradNormState(**{k: _tensor(v) for k, v in state["gradnorm"].items()})
+        for part, one in state["torchjd"].items():
+            self._torchjd[part] = TorchjdAggregator(self._config)
+            self._torchjd[part].restore(one)
+        self.cosines = {part: _tensor(one) for part, one in state["cosines"].items()}
+        self._unread = list(state["unread"])
+
+
+def _tensor(array: np.ndarray) -> Float64[Tensor, "*shape"]:
+    return torch.tensor(array, dtype=torch.float64)
