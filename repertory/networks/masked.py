@@ -31,6 +31,7 @@ class MaskedMlp:
     """
 
     def __init__(self, network: TaskMlp, masks: TaskMasks) -> None:
+        _check(masks, network.tasks)
         self.network, self.masks = network, masks
         form = network.number_format
         # One cast for all tasks; a product with zeros and ones is exact in any format.
@@ -52,7 +53,7 @@ class MaskedMlp:
 
     def grouped(self, inputs: Float[Tensor, "N I"]) -> Float[Tensor, "C N O"]:
         """Return outputs of rows that are ordered by task, N/M of each."""
-        return self._parts(inputs.chunk(self.network.tasks))
+        return self._parts(inputs.view(self.network.tasks, -1, inputs.shape[1]).unbind(0))
 
     def of_counts(
         self, inputs: Float[Tensor, "N I"], task: Int[Tensor, " N"], counts: Sequence[int]
@@ -93,6 +94,7 @@ class MaskedActorCritic:
     """An `ActorCritic` under masks: each column, or lane, by its task's sub-network."""
 
     def __init__(self, network: ActorCritic, masks: TaskMasks) -> None:
+        _check(masks, network.tasks)
         self.network, self.masks = network, masks
         self._parameters: dict[int, dict[str, Tensor]] = {}
 
@@ -160,6 +162,11 @@ class _Method(nn.Module):
 
     def forward(self, *arguments: Tensor) -> Any:
         return getattr(self.network, self._method)(*arguments)
+
+
+def _check(masks: TaskMasks, tasks: int) -> None:
+    if masks.tasks != tasks:
+        raise ValueError(f"masks of {masks.tasks} tasks do not fit a network of {tasks}")
 
 
 def _by_task(task: Tensor, compute: Callable[[int, Tensor], Tensor], *, axis: int) -> Tensor:

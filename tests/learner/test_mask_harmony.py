@@ -79,6 +79,9 @@ def test_a_small_gradient_is_not_lost_in_the_sum_of_the_others() -> None:
     gradients = torch.tensor([[[-1e-6]], [[1.0]]])
     assert float(average_harmony(gradients, plain(1), leave_one_out=True).whole) == -1.0
     assert float(average_harmony(gradients, plain(1)).whole) == 0.0
+    # The first weight's agree, the second's oppose.
+    gradients = torch.tensor([[[1e-9, 1.0]], [[1.0, -1.0]]])
+    assert float(average_harmony(gradients, plain(2), leave_one_out=True).whole) == 0.0
 
 
 @pytest.mark.parametrize(("tasks", "value"), [(2, 0.50), (5, 0.295), (10, 0.205), (50, 0.090)])

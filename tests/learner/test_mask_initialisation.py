@@ -55,6 +55,13 @@ def test_densities_by_hand() -> None:
     assert erk_densities([(10, 10), (10, 10)], 0.15) == pytest.approx([0.15, 0.15])
 
 
+def test_counts_are_rounded_by_largest_remainder() -> None:
+    # 2.6 each of 4: three take what is missing to 13, the first ones.
+    assert owned_counts([(4,)] * 5, sparsity=0.35, kind="uniform") == (3, 3, 3, 2, 2)
+    # 1.5, 4.5 and 0.75 make 7 of 9 at the density 7/9: 1.56, 4.67, 0.78.
+    assert owned_counts([(2,), (6,), (1,)], sparsity=0.25, kind="uniform") == (1, 5, 1)
+
+
 def test_densities_own_what_is_asked_and_are_proportional_where_not_dense() -> None:
     densities = erk_densities(SHAPES, 0.5)
     sizes = [math.prod(shape) for shape in SHAPES]

@@ -14,7 +14,9 @@ from learner.masks.gradients import task_gradient
 from learner.masks.initialisation import initial_masks
 from repertory.config import NetworkConfig, PopArtConfig
 from repertory.masks import PackedMasks, masks_from_state, masks_state, memory_of, pack
+from repertory.networks.acting import for_acting
 from repertory.networks.actor_critic import ActorCritic, build_network
+from repertory.networks.layers import use_channels_last
 from repertory.networks.masked import MaskedActorCritic, MaskedMlp
 from repertory.networks.masks import TaskMasks, flatten, layout_of
 from repertory.networks.task_mlp import TaskMlp
@@ -338,6 +340,44 @@ def test_theta_and_masks_are_read_only_for_the_masked_forward() -> None:
 def test_masks_of_another_network_are_refused() -> None:
     with pytest.raises(ValueError, match="do not fit a network with 168"):
         TaskMasks(masks_of(mlp_of(hidden=9)), layout_of(mlp_of()))
+    network, control = mlp_of(), actor_critic_of("mlp")
+    for one, masked in ((network, MaskedMlp), (control, MaskedActorCritic)):
+        fewer = TaskMasks(masks_of(one, tasks=2), layout_of(one))
+        with pytest.raises(ValueError, match="masks of 2 tasks do not fit a network of 3"):
+            masked(one, fewer)  # type: ignore[arg-type]
+
+
+def test_rows_that_cannot_be_shared_out_equally_are_refused() -> None:
+    network = mlp_of()
+    masked = MaskedMlp(network, TaskMasks(masks_of(network), layout_of(network)))
+    with pytest.raises(RuntimeError, match="invalid for input of size"):
+        masked.grouped(rows_of(10))
+
+
+def test_masked_convolutions_keep_the_memory_layout_that_images_come_in() -> None:
+    network = actor_critic_of("shallow")
+    use_channels_last(network)
+    masked = TaskMasks(masks_of(network), layout_of(network)).masked(network, 0)
+    weight = masked["torso.convolutions.1.weight"]
+    assert weight.is_contiguous(memory_format=torch.channels_last)
+    assert not weight.is_contiguous()
+
+
+def test_an_acting_copy_in_bfloat16_plays_the_same_sub_networks() -> None:
+    network = actor_critic_of("shallow")
+    masks, layout = masks_of(network), layout_of(network)
+    acting = for_acting(network, "bf16")
+    observation, age, task, recurrent = batch_of(network, "shallow")
+    stacked = network.rebuild(observation, age)[:5]
+    with torch.no_grad():
+        exact, _ = MaskedActorCritic(network, TaskMasks(masks, layout)).act(
+            stacked, task, recurrent, age[0] == 0
+        )
+        rounded, _ = MaskedActorCritic(
+            acting, TaskMasks(masks, layout, number_format=torch.bfloat16)
+        ).act(stacked, task, recurrent, age[0] == 0)
+        dense, _ = acting.act(stacked, task, recurrent, age[0] == 0)
+    assert (rounded - exact).abs().max() < 0.2 * (dense - exact).abs().max()
 
 
 def test_masks_too_many_for_numbers_are_kept_as_booleans_and_do_the_same() -> None:

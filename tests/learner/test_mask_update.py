@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import weakref
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from learner.masks.schedule import changes_at, fraction_at, is_due, window_progress
-from learner.masks.scores import Variant, magnitude, mean_gradient, recovery, unit_norm
+from learner.masks.scores import Variant, harmony, magnitude, mean_gradient, recovery, unit_norm
 from learner.masks.update import Scoring, TaskGradients, lowest, updated_masks
 from learner.masks.vote import voted_mask
 from repertory.errors import BadInput, NumericalFailure
@@ -62,18 +63,18 @@ def slow_update(
         inside = [j for j in range(count) if owned[i, j]]
         outside = [j for j in range(count) if not owned[i, j]]
         total = sum(abs(float(parameters[c, j])) for c in range(copies) for j in inside)
-        harmony, entering = {}, {}
+        useful, entering = {}, {}
         for j in inside:
-            harmony[j] = sum(masked[i][c][j] * mean[c][j] for c in range(copies))
+            useful[j] = sum(masked[i][c][j] * mean[c][j] for c in range(copies))
             if variant == "fisher":
-                harmony[j] += weight * sum(masked[i][c][j] ** 2 for c in range(copies))
+                useful[j] += weight * sum(masked[i][c][j] ** 2 for c in range(copies))
             if variant == "magnitude":
-                harmony[j] += weight * (
+                useful[j] += weight * (
                     sum(abs(float(parameters[c, j])) for c in range(copies)) / total
                 )
         for j in outside:
             entering[j] = sum(full[i][c][j] * mean[c][j] for c in range(copies))
-        leave = sorted(inside, key=lambda j: (harmony[j], j))[:changes]
+        leave = sorted(inside, key=lambda j: (useful[j], j))[:changes]
         enter = sorted(outside, key=lambda j: (-entering[j], j))[:changes]
         row = owned[i].tolist()
         for j in leave:
@@ -164,6 +165,39 @@ def test_the_order_of_tasks_does_not_matter(variant: Variant) -> None:
         owned[order], lambda i: gradients[order[i]], parameters, changes=9, scoring=scoring
     )
     assert torch.equal(shuffled, straight[order])
+
+
+def test_the_mean_over_tasks_is_the_same_to_the_bit_in_any_order() -> None:
+    gradients = list(torch.randn(9, 2, 5000, generator=torch.Generator().manual_seed(0)))
+    mean = mean_gradient(gradients)
+    for seed in range(5):
+        order = np.random.default_rng(seed).permutation(9)
+        assert torch.equal(mean, mean_gradient(gradients[i] for i in order))
+
+
+def test_one_tasks_gradients_at_a_time_are_held_and_each_is_asked_for_twice() -> None:
+    owned, gradients, parameters = problem()
+    asked: list[int] = []
+    alive: list[weakref.ref[Tensor]] = []
+
+    def compute(task: int) -> TaskGradients:
+        assert not any(reference() is not None for reference in alive)
+        asked.append(task)
+        fresh = TaskGradients(*(part.clone() for part in gradients[task]))
+        alive.extend(weakref.ref(part) for part in fresh)
+        return fresh
+
+    scoring = Scoring("fisher", importance_weight=1.0)
+    updated = updated_masks(owned, compute, parameters, changes=5, scoring=scoring)
+    assert asked == [0, 1, 2, 3, 0, 1, 2, 3]
+    kept = updated_masks(owned, gradients.__getitem__, parameters, changes=5, scoring=scoring)
+    assert torch.equal(updated, kept)
+
+
+def test_what_a_task_does_not_own_never_counts_as_least_useful() -> None:
+    owned = torch.tensor([True, False, True])
+    score = harmony(torch.tensor([1.0, -9.0, -2.0]), torch.ones(3), owned, importance_weight=0.5)
+    assert score.tolist() == [1.5, math.inf, -1.5]
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
