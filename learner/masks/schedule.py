@@ -58,3 +58,11 @@ def changes_at(
 def is_due(update: int, *, every: int) -> bool:
     """Return whether masks are updated after this update, counted from 1."""
     return update % every == 0
+
+
+def is_scored(update: int, *, every: int, batches: int) -> bool:
+    """Return whether this update's batch is among the last `batches` before masks are updated.
+
+    All of them where masks are updated more often than that.
+    """
+    return (update - 1) % every >= every - batches

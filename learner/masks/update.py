@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from learner.masks.gradients import TaskGradients
 from learner.masks.scores import (
     Variant,
     agreement,
@@ -22,15 +23,6 @@ from learner.masks.scores import (
     unit_norm,
 )
 from repertory.errors import BadInput, NumericalFailure
-
-
-class TaskGradients(NamedTuple):
-    """One task's gradients with respect to the dense weights, averaged over scoring batches."""
-
-    masked: Float[Tensor, "C P"]
-    """Of the sub-network: zero where the task owns nothing."""
-    full: Float[Tensor, "C P"]
-    """Of the whole network on the same rows."""
 
 
 class Scoring(NamedTuple):
@@ -117,7 +109,8 @@ def updated_masks(
         BadInput: more changes than a mask has owned weights, or outsiders, to exchange.
         NumericalFailure: a gradient is not finite; no mask has changed.
     """
-    if scoring.variant == "random" or changes == 0:
+    if scoring.variant == "random" or changes == 0 or bool(owned.all()):
+        # At sparsity 0 there is no outsider to exchange anything for.
         return owned.clone()
     check_changes(owned, changes)
     tasks = owned.shape[0]

@@ -8,19 +8,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from learner.masks.gradients import task_gradient
+from learner.masks.gradients import TaskGradients, task_gradient
 from learner.masks.harmony import mean_between, overlap
 from learner.masks.initialisation import initial_masks
 from learner.masks.schedule import changes_at
 from learner.masks.scores import Variant
-from learner.masks.update import Scoring, TaskGradients, updated_masks
+from learner.masks.update import Scoring, updated_masks
 from repertory.masks import pack
 from repertory.networks.masked import MaskedMlp
 from repertory.networks.masks import TaskMasks, flatten, layout_of
 from repertory.networks.task_mlp import TaskMlp
 from repertory.seeding import integer, stream
 
-TASKS, ROWS, STEPS, EVERY = 6, 64, 450, 25
+TASKS, ROWS, STEPS, EVERY = 6, 64, 350, 25
 SIGNS = torch.tensor([1.0, 1.0, 1.0, -1.0, -1.0, -1.0])
 
 
@@ -121,7 +121,7 @@ def test_one_network_without_masks_learns_nothing_of_tasks_that_contradict_each_
 def test_with_masks_one_network_learns_them_all(seed: int, variant: Variant) -> None:
     masked = Outcome(seed, sparsity=0.2, variant=variant)
     assert masked.error < 0.05 * masked.variance
-    assert (masked.updates > 10) == (variant == "fisher")
+    assert (masked.updates > 8) == (variant == "fisher")
 
 
 def test_fast_updates_by_magnitude_make_masks_far_more_alike_than_random_ones_are() -> None:

@@ -11,9 +11,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from learner.masks.schedule import changes_at, fraction_at, is_due, window_progress
+from learner.masks.gradients import TaskGradients, accumulated
+from learner.masks.schedule import changes_at, fraction_at, is_due, is_scored, window_progress
 from learner.masks.scores import Variant, harmony, magnitude, mean_gradient, recovery, unit_norm
-from learner.masks.update import Scoring, TaskGradients, lowest, updated_masks
+from learner.masks.update import Scoring, lowest, updated_masks
 from learner.masks.vote import voted_mask
 from repertory.errors import BadInput, NumericalFailure
 
@@ -339,6 +340,47 @@ def test_masks_rest_during_warm_up_and_freeze() -> None:
         True,
         False,
     ]
+
+
+def test_the_last_batches_before_each_update_are_scored() -> None:
+    assert [u for u in range(1, 13) if is_scored(u, every=6, batches=2)] == [5, 6, 11, 12]
+    assert all(is_scored(u, every=2, batches=8) for u in range(1, 9))
+    for every, batches in ((7, 3), (5, 5), (3, 1)):
+        scored = [u for u in range(1, 4 * every + 1) if is_scored(u, every=every, batches=batches)]
+        expected = [
+            u
+            for u in range(1, 4 * every + 1)
+            if any(is_due(v, every=every) for v in range(u, u + batches))
+        ]
+        assert scored == expected
+
+
+def test_batches_add_up_and_scores_are_those_of_their_mean() -> None:
+    owned, first, parameters = problem()
+    _, second, _ = problem(seed=1)
+    second = [TaskGradients(one.masked * owned[task], one.full) for task, one in enumerate(second)]
+    total = [accumulated(accumulated(None, a), b) for a, b in zip(first, second, strict=True)]
+    mean = [
+        TaskGradients((a.masked + b.masked) / 2, (a.full + b.full) / 2)
+        for a, b in zip(first, second, strict=True)
+    ]
+    scoring = Scoring("fisher", importance_weight=1.0)
+    results = [
+        updated_masks(owned, of.__getitem__, parameters, changes=9, scoring=scoring)
+        for of in (total, mean, first)
+    ]
+    assert torch.equal(results[0], results[1])
+    assert not torch.equal(results[0], results[2])
+
+
+def test_masks_of_sparsity_zero_have_nothing_to_exchange_and_stay() -> None:
+    _, gradients, parameters = problem()
+    everything = torch.ones(4, 60, dtype=torch.bool)
+    scoring = Scoring("fisher", importance_weight=1.0)
+    updated = updated_masks(
+        everything, gradients.__getitem__, parameters, changes=9, scoring=scoring
+    )
+    assert updated.all()
 
 
 def test_the_vote_of_tasks_by_hand() -> None:
