@@ -1,86 +1,20 @@
-"""Sub-networks of tasks against weights that were masked by hand, and one backward against many."""
+"""Sub-networks of tasks against weights masked by hand, and one backward against many."""
 
 from __future__ import annotations
 
-import copy
 import itertools
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from mask_examples import actor_critic_of, cut, masks_of, mlp_of, rows_of
 
 from learner.masks.gradients import task_gradient
-from learner.masks.initialisation import initial_masks
-from repertory.config import NetworkConfig, PopArtConfig
 from repertory.masks import PackedMasks, masks_from_state, masks_state, memory_of, pack
-from repertory.networks.acting import for_acting
-from repertory.networks.actor_critic import ActorCritic, build_network
-from repertory.networks.layers import use_channels_last
 from repertory.networks.masked import MaskedActorCritic, MaskedMlp
 from repertory.networks.masks import TaskMasks, flatten, layout_of
-from repertory.networks.task_mlp import TaskMlp
-from repertory.seeding import stream
-from repertory.types import ActionSpec, ObservationSpec, TaskSpec
 
 KINDS = list(itertools.product((False, True), (False, True)))
-
-
-def mlp_of(
-    *, one_hot: bool = True, heads: bool = True, copies: int = 2, hidden: int = 8, layers: int = 3
-) -> TaskMlp:
-    """Return a network of 3 tasks, biases drawn too."""
-    network = TaskMlp(
-        5,
-        2,
-        tasks=3,
-        hidden=hidden,
-        layers=layers,
-        one_hot=one_hot,
-        per_task_heads=heads,
-        copies=copies,
-    )
-    generator = torch.Generator().manual_seed(5)
-    network.initialise(generator)
-    with torch.no_grad():
-        for bias in (*network.biases, network.head_bias):
-            bias.copy_(torch.randn(bias.shape, generator=generator))
-    return network
-
-
-def masks_of(network: torch.nn.Module, tasks: int = 3, sparsity: float = 0.4) -> PackedMasks:
-    layout = layout_of(network)
-    drawn = initial_masks(
-        layout, tasks=tasks, sparsity=sparsity, kind="erk", generator=stream(3, "masks")
-    )
-    return pack(drawn, version=7)
-
-
-def cut(network: torch.nn.Module, masks: PackedMasks, task: int) -> torch.nn.Module:
-    """Return a copy of a network whose weights outside a task's mask were set to zero by hand."""
-    result = copy.deepcopy(network)
-    parameters = dict(result.named_parameters())
-    owned = masks.task(task) if 0 <= task < masks.tasks else np.ones(masks.weights, np.bool_)
-    start = 0
-    with torch.no_grad():
-        for name, shape, free in [
-            (tensor.name, tensor.shape, tensor.free_columns)
-            for tensor in layout_of(network).tensors
-        ]:
-            size = int(np.prod(shape))
-            bits = torch.from_numpy(owned[start : start + size]).reshape(shape)
-            start += size
-            parameter = parameters[name]
-            if free:
-                parameter[..., :-free] *= bits
-            else:
-                parameter *= bits
-    assert start == masks.weights
-    return result
-
-
-def rows_of(count: int) -> Tensor:
-    return torch.randn(count, 5, generator=torch.Generator().manual_seed(1))
 
 
 @pytest.mark.parametrize(("one_hot", "heads"), KINDS)
@@ -197,103 +131,6 @@ def test_a_task_never_moves_a_weight_that_it_does_not_own() -> None:
     assert all(parameter.grad is None for parameter in network.parameters())
 
 
-SPECS = {
-    "shallow": ObservationSpec((84, 84), "uint8", stack=4),
-    "impala": ObservationSpec((40, 40), "uint8", stack=2),
-    "mlp": ObservationSpec((6,), "float32"),
-}
-
-
-def actor_critic_of(torso: str, *, conditioning: str = "one_hot", lstm: int = 0) -> ActorCritic:
-    tasks = [
-        TaskSpec(index, f"task {index}", SPECS[torso], ActionSpec("discrete", 4), 0.99)
-        for index in range(3)
-    ]
-    config = NetworkConfig.model_validate(
-        {
-            "torso": torso,
-            "width": 0.5,
-            "hidden": 16,
-            "lstm": lstm,
-            "conditioning": conditioning,
-            "embedding_size": 3,
-            "popart": PopArtConfig(enabled=True),
-        }
-    )
-    network = build_network(tasks, config, seed=4)
-    with torch.no_grad():
-        network.policy.weight.mul_(100.0)
-    return network
-
-
-def batch_of(network: ActorCritic, torso: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return observation, age, task and recurrent state of 3 steps of 5 columns."""
-    spec, generator = SPECS[torso], torch.Generator().manual_seed(6)
-    shape = (spec.history + 4, 5, *spec.shape)
-    if spec.dtype == "uint8":
-        observation = torch.randint(0, 256, shape, generator=generator).to(torch.uint8)
-    else:
-        observation = torch.randn(shape, generator=generator)
-    age = torch.tensor([[9, 9, 0, 9, 1], [9, 0, 1, 9, 2], [9, 1, 2, 0, 3], [9, 2, 3, 1, 4]])
-    recurrent = torch.randn(5, network.recurrent_size, generator=generator)
-    return observation, age.to(torch.uint8), torch.tensor([2, 0, 1, 0, 2]), recurrent
-
-
-@pytest.mark.parametrize(
-    ("torso", "conditioning", "lstm"),
-    [
-        ("shallow", "none", 0),
-        ("impala", "embedding", 4),
-        ("mlp", "one_hot", 4),
-    ],
-)
-def test_columns_and_lanes_are_seen_by_their_tasks_own_sub_network(
-    torso: str, conditioning: str, lstm: int
-) -> None:
-    network = actor_critic_of(torso, conditioning=conditioning, lstm=lstm)
-    masks = masks_of(network)
-    masked = MaskedActorCritic(network, TaskMasks(masks, layout_of(network)))
-    observation, age, task, recurrent = batch_of(network, torso)
-    logits, values = masked.unroll(observation, age, task, recurrent)
-    first = network.rebuild(observation, age).view(
-        4, 5, *network.rebuild(observation, age).shape[1:]
-    )
-    acted, state = masked.act(first[0], task, recurrent, age[0] == 0)
-    for column, index in enumerate(task.tolist()):
-        one = slice(column, column + 1)
-        alone = cut(network, masks, index)
-        assert isinstance(alone, ActorCritic)
-        expected, value = alone.unroll(observation[:, one], age[:, one], task[one], recurrent[one])
-        torch.testing.assert_close(logits[:, one], expected, rtol=1e-4, atol=1e-5)
-        torch.testing.assert_close(values[:, one], value, rtol=1e-4, atol=1e-5)
-        alone_acted, alone_state = alone.act(
-            first[0, one], task[one], recurrent[one], age[0, one] == 0
-        )
-        torch.testing.assert_close(acted[one], alone_acted, rtol=1e-4, atol=1e-5)
-        torch.testing.assert_close(state[one], alone_state, rtol=1e-4, atol=1e-5)
-    plain, _ = network.unroll(observation, age, task, recurrent)
-    assert (plain - logits).abs().max() > 1e-3
-
-
-def test_one_backward_of_an_actor_critic_is_the_sum_over_columns() -> None:
-    network = actor_critic_of("mlp", lstm=4)
-    masks, layout = masks_of(network), layout_of(network)
-    observation, age, task, recurrent = batch_of(network, "mlp")
-    logits, values = MaskedActorCritic(network, TaskMasks(masks, layout)).unroll(
-        observation, age, task, recurrent
-    )
-    joint = task_gradient(logits.square().sum() + values.sum(), network, layout)
-    total = torch.zeros_like(joint)
-    for column, index in enumerate(task.tolist()):
-        one = slice(column, column + 1)
-        alone = cut(network, masks, index)
-        assert isinstance(alone, ActorCritic)
-        own, value = alone.unroll(observation[:, one], age[:, one], task[one], recurrent[one])
-        gradient = task_gradient(own.square().sum() + value.sum(), alone, layout)
-        total = total + gradient * torch.from_numpy(masks.task(index))
-    torch.testing.assert_close(joint, total, rtol=1e-4, atol=1e-5)
-
-
 def test_only_matrices_of_the_trunk_are_maskable() -> None:
     layout = layout_of(actor_critic_of("shallow", conditioning="one_hot", lstm=4))
     assert layout.names == (
@@ -352,32 +189,6 @@ def test_rows_that_cannot_be_shared_out_equally_are_refused() -> None:
     masked = MaskedMlp(network, TaskMasks(masks_of(network), layout_of(network)))
     with pytest.raises(RuntimeError, match="invalid for input of size"):
         masked.grouped(rows_of(10))
-
-
-def test_masked_convolutions_keep_the_memory_layout_that_images_come_in() -> None:
-    network = actor_critic_of("shallow")
-    use_channels_last(network)
-    masked = TaskMasks(masks_of(network), layout_of(network)).masked(network, 0)
-    weight = masked["torso.convolutions.1.weight"]
-    assert weight.is_contiguous(memory_format=torch.channels_last)
-    assert not weight.is_contiguous()
-
-
-def test_an_acting_copy_in_bfloat16_plays_the_same_sub_networks() -> None:
-    network = actor_critic_of("shallow")
-    masks, layout = masks_of(network), layout_of(network)
-    acting = for_acting(network, "bf16")
-    observation, age, task, recurrent = batch_of(network, "shallow")
-    stacked = network.rebuild(observation, age)[:5]
-    with torch.no_grad():
-        exact, _ = MaskedActorCritic(network, TaskMasks(masks, layout)).act(
-            stacked, task, recurrent, age[0] == 0
-        )
-        rounded, _ = MaskedActorCritic(
-            acting, TaskMasks(masks, layout, number_format=torch.bfloat16)
-        ).act(stacked, task, recurrent, age[0] == 0)
-        dense, _ = acting.act(stacked, task, recurrent, age[0] == 0)
-    assert (rounded - exact).abs().max() < 0.2 * (dense - exact).abs().max()
 
 
 def test_masks_too_many_for_numbers_are_kept_as_booleans_and_do_the_same() -> None:

@@ -1,4 +1,4 @@
-"""Updates of masks against a loop over single weights, their invariants, schedules and votes."""
+"""Updates of masks against a loop over single weights, and what holds for all of them."""
 
 from __future__ import annotations
 
@@ -6,16 +6,13 @@ import itertools
 import math
 import weakref
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from learner.masks.gradients import TaskGradients, accumulated
-from learner.masks.schedule import changes_at, fraction_at, is_due, is_scored, window_progress
-from learner.masks.scores import Variant, harmony, magnitude, mean_gradient, recovery, unit_norm
-from learner.masks.update import Scoring, lowest, updated_masks
-from learner.masks.vote import voted_mask
+from learner.masks.scores import Variant
+from learner.masks.update import Scoring, updated_masks
 from repertory.errors import BadInput, NumericalFailure
 
 VARIANTS: tuple[Variant, ...] = ("agreement", "fisher", "magnitude")
@@ -168,14 +165,6 @@ def test_the_order_of_tasks_does_not_matter(variant: Variant) -> None:
     assert torch.equal(shuffled, straight[order])
 
 
-def test_the_mean_over_tasks_is_the_same_to_the_bit_in_any_order() -> None:
-    gradients = list(torch.randn(9, 2, 5000, generator=torch.Generator().manual_seed(0)))
-    mean = mean_gradient(gradients)
-    for seed in range(5):
-        order = np.random.default_rng(seed).permutation(9)
-        assert torch.equal(mean, mean_gradient(gradients[i] for i in order))
-
-
 def test_one_tasks_gradients_at_a_time_are_held_and_each_is_asked_for_twice() -> None:
     owned, gradients, parameters = problem()
     asked: list[int] = []
@@ -193,12 +182,6 @@ def test_one_tasks_gradients_at_a_time_are_held_and_each_is_asked_for_twice() ->
     assert asked == [0, 1, 2, 3, 0, 1, 2, 3]
     kept = updated_masks(owned, gradients.__getitem__, parameters, changes=5, scoring=scoring)
     assert torch.equal(updated, kept)
-
-
-def test_what_a_task_does_not_own_never_counts_as_least_useful() -> None:
-    owned = torch.tensor([True, False, True])
-    score = harmony(torch.tensor([1.0, -9.0, -2.0]), torch.ones(3), owned, importance_weight=0.5)
-    assert score.tolist() == [1.5, math.inf, -1.5]
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -229,41 +212,6 @@ def test_arguments_are_never_written_to() -> None:
             scoring=Scoring(variant, importance_weight=1.0),
         )
     assert all(torch.equal(a, b) for a, b in zip(tensors, before, strict=True))
-
-
-def test_ties_go_to_the_lowest_index() -> None:
-    score = torch.tensor([2.0, 1.0, 0.0, 1.0, -0.0, 1.0, 0.0])
-    among = torch.tensor([1, 1, 1, 1, 1, 1, 0], dtype=torch.bool)
-    assert lowest(score, among, 1).nonzero().flatten().tolist() == [2]
-    assert lowest(score, among, 2).nonzero().flatten().tolist() == [2, 4]
-    assert lowest(score, among, 4).nonzero().flatten().tolist() == [1, 2, 3, 4]
-    zeros, everything = torch.zeros(5000), torch.ones(5000, dtype=torch.bool)
-    assert lowest(zeros, everything, 100).nonzero().flatten().tolist() == list(range(100))
-
-
-def test_scores_of_a_hundred_millionth_keep_their_order() -> None:
-    # Beside 1 they would all be the same: float32 resolves 6e-8 there.
-    generator = torch.Generator().manual_seed(0)
-    owned = torch.arange(200) < 100
-    ranks = torch.randperm(200, generator=generator).float()
-    full, mean = (1.0 + ranks).unsqueeze(0) * 1e-10, torch.full((1, 200), 1e-2)
-    enters = lowest(-recovery(full, mean, owned), ~owned, 10)
-    best = sorted(range(100, 200), key=lambda j: -float(ranks[j]))[:10]
-    assert sorted(best) == enters.nonzero().flatten().tolist()
-
-
-def test_a_gradient_that_is_zero_stays_zero_and_small_ones_get_norm_one() -> None:
-    assert not unit_norm(torch.zeros(2, 5)).any()
-    tiny = unit_norm(torch.full((2, 8), 1e-30))
-    torch.testing.assert_close(tiny, torch.full((2, 8), 0.25))
-    with pytest.raises(ValueError, match="at least one task"):
-        mean_gradient([])
-
-
-def test_magnitude_counts_owned_weights_of_all_copies() -> None:
-    parameters = torch.tensor([[1.0, -2.0, 3.0], [-4.0, 5.0, -6.0]])
-    owned = torch.tensor([True, False, True])
-    assert magnitude(parameters, owned).tolist() == [5.0, 0.0, 9.0]
 
 
 def test_the_released_code_is_blind_to_outsiders_and_weighs_agreement_by_ten() -> None:
@@ -308,53 +256,6 @@ def test_gradients_that_are_not_finite_change_no_mask(part: int) -> None:
         )
 
 
-def test_schedules_by_hand() -> None:
-    hump = [fraction_at(t, schedule="hump", alpha=0.1) for t in (0.0, 0.25, 0.5, 0.75, 1.0)]
-    assert hump == pytest.approx([0.0, 0.05, 0.1, 0.05, 0.0])
-    decay = [fraction_at(t, schedule="decay", alpha=0.1) for t in (0.0, 0.5, 1.0)]
-    assert decay == pytest.approx([0.1, 0.05, 0.0])
-    assert fraction_at(0.3, schedule="constant", alpha=0.1) == 0.1
-
-
-def test_the_published_schedule_switches_as_many_positions_as_published() -> None:
-    # Peak 100 positions: 9 at a tenth, 50 at a quarter, 100 at half-time, 99,000 in 2000 updates.
-    weights = 1_464_620
-    alpha = 100 / weights
-    counts = [changes_at(k / 2000, weights, schedule="hump", alpha=alpha) for k in range(2001)]
-    assert (counts[0], counts[200], counts[500], counts[1000], counts[2000]) == (0, 9, 50, 100, 0)
-    assert sum(counts) == pytest.approx(99_000, rel=2e-3)
-
-
-def test_masks_rest_during_warm_up_and_freeze() -> None:
-    settings = {"schedule": "constant", "alpha": 0.1, "warm_up": 0.1, "freeze": 0.2}
-    counts = [changes_at(t / 20, 1000, **settings) for t in range(21)]  # type: ignore[arg-type]
-    assert counts == [0] * 2 + [100] * 15 + [0] * 4
-    assert window_progress(0.45, warm_up=0.1, freeze=0.2) == pytest.approx(0.5)
-    assert window_progress(0.5, warm_up=0.5, freeze=0.5) is None
-    assert [is_due(update, every=3) for update in range(1, 8)] == [
-        False,
-        False,
-        True,
-        False,
-        False,
-        True,
-        False,
-    ]
-
-
-def test_the_last_batches_before_each_update_are_scored() -> None:
-    assert [u for u in range(1, 13) if is_scored(u, every=6, batches=2)] == [5, 6, 11, 12]
-    assert all(is_scored(u, every=2, batches=8) for u in range(1, 9))
-    for every, batches in ((7, 3), (5, 5), (3, 1)):
-        scored = [u for u in range(1, 4 * every + 1) if is_scored(u, every=every, batches=batches)]
-        expected = [
-            u
-            for u in range(1, 4 * every + 1)
-            if any(is_due(v, every=every) for v in range(u, u + batches))
-        ]
-        assert scored == expected
-
-
 def test_batches_add_up_and_scores_are_those_of_their_mean() -> None:
     owned, first, parameters = problem()
     _, second, _ = problem(seed=1)
@@ -381,19 +282,3 @@ def test_masks_of_sparsity_zero_have_nothing_to_exchange_and_stay() -> None:
         everything, gradients.__getitem__, parameters, changes=9, scoring=scoring
     )
     assert updated.all()
-
-
-def test_the_vote_of_tasks_by_hand() -> None:
-    votes = np.array([0, 7, 8, 9, 10])
-    masks = np.arange(10)[:, np.newaxis] < votes
-    assert voted_mask(masks).tolist() == [False, False, False, True, True]
-    assert voted_mask(masks, threshold=6.5).tolist() == [False, True, True, True, True]
-    assert voted_mask(masks, threshold=7.0).tolist() == [False, False, True, True, True]
-    assert voted_mask(masks[:1]).tolist() == masks[0].tolist()
-
-
-def test_the_published_threshold_keeps_nearly_everything_and_the_default_prunes() -> None:
-    generator = np.random.default_rng(0)
-    masks = generator.random((50, 40_000)) < 0.8
-    assert voted_mask(masks, threshold=25.0).mean() > 0.9999
-    assert voted_mask(masks).mean() == pytest.approx(0.444, abs=0.01)
