@@ -107,7 +107,7 @@ def task_gradients(
     tasks = len(pieces)
     common = [p for p, is_common in zip(parameters, shared, strict=True) if is_common]
     others = [p for p, is_common in zip(parameters, shared, strict=True) if not is_common]
-    rows = common[0].new_zeros(tasks, sum(p.numel() for p in common))
+    rows = common[0].new_empty(tasks, sum(p.numel() for p in common))
     own = [torch.zeros_like(p) for p in others]
     for row, outputs, gradients in zip(rows, pieces, cotangents, strict=True):
         used = [
@@ -116,11 +116,13 @@ def task_gradients(
             if gradient is not None
         ]
         if not used:
+            row.zero_()
             continue
         found = torch.autograd.grad(
             [output for output, _ in used],
             [*common, *others],
-            [gradient for _, gradient in used],
+            # The joint loss is the tasks' mean.
+            [tasks * gradient for _, gradient in used],
             allow_unused=True,
         )
         of_common = [
@@ -130,8 +132,8 @@ def task_gradients(
         torch.cat([gradient.reshape(-1) for gradient in of_common], out=row)
         for total, gradient in zip(own, found[len(common) :], strict=True):
             if gradient is not None:
-                total += gradient
-    return TaskGradients(rows.mul_(tasks), own)
+                total.add_(gradient, alpha=1.0 / tasks)
+    return TaskGradients(rows, own)
 
 
 def assembled(

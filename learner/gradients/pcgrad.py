@@ -1,6 +1,6 @@
 """PCGrad on the Gram matrix: what it needs of M gradients is their M^2 inner products.
 
-Axes: M tasks.
+Axes: M tasks, P shared weights.
 """
 
 from __future__ import annotations
@@ -8,6 +8,17 @@ from __future__ import annotations
 import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
+
+COLUMNS = 65536
+"""Weights at a time: a matrix of few rows and very many columns stays in the cache so."""
+
+
+def gram(rows: Float[Tensor, "M P"]) -> Float[Tensor, "M M"]:
+    """Return the inner products of gradients."""
+    total = rows.new_zeros(rows.shape[0], rows.shape[0])
+    for part in torch.split(rows, COLUMNS, 1):
+        total = torch.addmm(total, part, part.T)
+    return total
 
 
 def independent_orders(tasks: int, generator: torch.Generator) -> Int64[Tensor, "{tasks} others"]:
@@ -20,7 +31,7 @@ def independent_orders(tasks: int, generator: torch.Generator) -> Int64[Tensor, 
 
 
 def pcgrad_weights(
-    gram: Float[Tensor, "M M"], order: Int64[Tensor, "M others"]
+    products: Float[Tensor, "M M"], order: Int64[Tensor, "M others"]
 ) -> Float64[Tensor, " M"]:
     """Return weights w so that PCGrad's direction is sum_k w_k g_k; without conflicts all 1/M.
 
@@ -29,7 +40,7 @@ def pcgrad_weights(
     gradients, so that coefficients and Gram matrix say everything. The paper adds the results up;
     here they are averaged, since the plain update averages the tasks' losses.
     """
-    inner = gram.double().cpu()
+    inner = products.double().cpu()
     tasks = inner.shape[0]
     coefficients = torch.eye(tasks, dtype=torch.float64)
     each = torch.arange(tasks)
