@@ -9,12 +9,13 @@ of 20 steps. On a CPU time is that of the process, with one torch thread.
 
 from __future__ import annotations
 
-import resource
+import math
 import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -150,12 +151,22 @@ def grown_mib(
     """Return by how much three updates raise this process's peak memory (CUDA: the device's)."""
     torch.set_num_threads(1)
     update = update_of(Options(columns=columns, device=device), size, method)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = _status_mib("VmRSS")
     for _ in range(3):
         update()
     if device != "cpu" and torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**20
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**10
+    return _status_mib("VmHWM") - before
+
+
+def _status_mib(entry: Literal["VmRSS", "VmHWM"]) -> float:
+    """Return this process's memory, now or at its peak, in MiB; NaN where the system won't say."""
+    # Not ru_maxrss: a new process inherits that from the one that starts it.
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return math.nan
+    return next(float(line.split()[1]) for line in lines if line.startswith(entry)) / 2**10
 
 
 def main(tokens: Sequence[str] | None = None) -> None:
