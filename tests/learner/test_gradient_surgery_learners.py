@@ -246,3 +246,20 @@ def test_a_state_of_another_method_is_refused() -> None:
     state = off_policy_learner(by(off_policy_config(), "pcgrad"), tasks).state()
     with pytest.raises(BadInput, match=r"gradients\.method is pcgrad, this run's is mean"):
         off_policy_learner(off_policy_config(), tasks).restore(state)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("method", ["pcgrad", "gradnorm", "torchjd:upgrad", "torchjd:graddrop"])
+def test_surgery_on_cuda_learns_saves_and_goes_on(method: str) -> None:
+    tasks = box_tasks(3)
+    config = by(off_policy_config(device="cuda"), method, metrics_every=1)
+    learner, other = (off_policy_learner(config, tasks, seed) for seed in (1, 77))
+    before = learner.weights().vector
+    for seed in range(3):
+        learner.update(replayed(tasks, seed=seed, each=40), 0.0)
+    assert not np.array_equal(learner.weights().vector, before)
+    other.restore(learner.state())
+    for one in (learner, other):
+        one.update(replayed(tasks, seed=3, each=40), 0.0)
+    np.testing.assert_allclose(other.weights().vector, learner.weights().vector, atol=1e-4)
+    assert "learner/gradient_cosine_mean_actor" in learner.metrics()
