@@ -88,7 +88,7 @@ class ActorCriticUpdate:
         self.tasks = list(tasks)
         self.compile = compiling_pays(config.learner.compile)
         self.parameters: list[nn.Parameter] = list(self.network.parameters())
-        self.surgery = GradientSurgery(config.gradients, len(self.tasks), config.seed)
+        self.surgery = GradientSurgery(config.gradients, [task.name for task in tasks], config.seed)
         self.version = 0
         self._config = config
         self._optimiser = build_optimiser(self.parameters, config.optimiser)

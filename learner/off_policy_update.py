@@ -79,7 +79,7 @@ class OffPolicyUpdate:
             else None
         )
         self.report = OffPolicyMetrics([task.name for task in tasks], self.device)
-        self.surgery = GradientSurgery(config.gradients, len(self.tasks), config.seed)
+        self.surgery = GradientSurgery(config.gradients, [task.name for task in tasks], config.seed)
         self.version = 0
         self._config = config
         self._by_task = PartGradients(self.surgery)

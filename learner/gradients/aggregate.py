@@ -5,7 +5,7 @@ Axes: M tasks, K tasks that count, P shared weights.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,17 +36,17 @@ class GradientSurgery:
     it goes by mean nothing where a loss may be below zero.
     """
 
-    def __init__(self, config: GradientConfig, tasks: int, seed: int) -> None:
-        if tasks == 1 and config.method != "mean":
+    def __init__(self, config: GradientConfig, names: Sequence[str], seed: int) -> None:
+        if len(names) == 1 and config.method != "mean":
             raise BadInput(
                 f"gradients.method {config.method} joins the gradients of several tasks, and this "
                 "run has one: use mean"
             )
-        self._config, self._tasks = config, tasks
+        self._config, self._names, self._tasks = config, list(names), len(names)
         self._generator = torch.Generator().manual_seed(
             seeding.integer(seed, "learner", "gradients")
         )
-        self._gradnorm = first_state(tasks)
+        self._gradnorm = first_state(self._tasks)
         self._torchjd: dict[str, TorchjdAggregator] = {}
         if config.method.startswith("torchjd:"):
             # Found out now, not in the first update.
@@ -131,7 +131,7 @@ class GradientSurgery:
         return weights.to(rows) @ rows / self._tasks
 
     def metrics(self) -> dict[str, float]:
-        """Return what was measured since the last call: means and minima over pairs of tasks."""
+        """Return cosines measured since the last call, over pairs of tasks, and the weights now."""
         found: dict[str, float] = {}
         for part in self._unread:
             above = torch.ones(self._tasks, self._tasks, dtype=torch.bool).triu(1)
@@ -145,11 +145,10 @@ class GradientSurgery:
         if self._config.method.startswith("torchjd:"):
             counts = (aggregator.fallbacks for aggregator in self._torchjd.values())
             found["learner/gradient_fallbacks"] = float(sum(counts))
+        if self._config.method == "gradnorm":
+            for name, weight in zip(self._names, self._gradnorm.weights.tolist(), strict=True):
+                found[f"task/{name}/gradient_weight"] = weight
         return found
-
-    def weights(self) -> Float64[Tensor, " M"]:
-        """Return GradNorm's weights; ones with any other method."""
-        return self._gradnorm.weights
 
     def state(self) -> dict[str, Any]:
         """Return everything that the next direction and the next report depend on."""

@@ -19,9 +19,10 @@ from repertory.errors import BadInput
 logger = logging.getLogger(__name__)
 
 ADDING = ("torchjd:pcgrad", "torchjd:graddrop", "torchjd:config")
-"""Methods whose result for K equal gradients is K times one of them, not one."""
-UNSCALED = ("torchjd:nashmtl", "torchjd:fairgrad")
-"""Methods whose result has a length of its own, whatever that of the gradients."""
+"""Methods whose result for K equal gradients is K times one of them, not one.
+
+Nash-MTL's and FairGrad's have a length of their own, whatever that of the gradients.
+"""
 
 
 class TorchjdAggregator:
