@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from off_policy_runs import pointmass_config
 from small_runs import assert_same, counting_config, new_run, rows
+from test_documented_metrics import AXES, documented, written
 
 from deploy import local
 from repertory import checkpoint
-from repertory.config import GradientConfig, RunConfig
+from repertory.config import GradientConfig, RunConfig, SacConfig
 from repertory.ports import State
 from repertory.run_directory import RunDirectory
 
@@ -98,3 +100,22 @@ def test_v_trace_with_pcgrad_runs_and_resumes_to_the_bit(tmp_path: Path) -> None
     assert not np.array_equal(plain["weights"]["vector"], whole["weights"]["vector"])
     seen = [row for row in rows(RunDirectory.open(tmp_path / "whole")) if "updates" in row]
     assert any(-1 <= row.get("learner/gradient_cosine_min", -2) <= 1 for row in seen)
+
+
+@pytest.mark.parametrize("algorithm", ["vtrace", "sac"])
+def test_what_surgery_reports_is_documented(tmp_path: Path, algorithm: str) -> None:
+    if algorithm == "vtrace":
+        gradients = GradientConfig(method="torchjd:upgrad", metrics_every=3)
+        config = counting_config(gradients=gradients)
+        telling = {"learner/gradient_cosine_min", "learner/gradient_fallbacks"}
+    else:
+        config = pointmass_config(
+            SacConfig(exploration_steps=20),
+            saved=False,
+            total_steps=400,
+            gradients=GradientConfig(method="gradnorm", metrics_every=3),
+        )
+        telling = {"learner/gradient_cosine_mean_actor", "task/<task>/gradient_weight"}
+    names = written(tmp_path, config)
+    assert telling <= names
+    assert names - documented() - AXES == set()
