@@ -65,8 +65,8 @@ def during(
 class CheckingLearnerHost(LearnerHost):
     """A learner host that checks the content of every batch it learns from."""
 
-    def __init__(self, config_json: str) -> None:
-        super().__init__(config_json)
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
         self._columns_checked = 0
         learn, measure = self._learner.update, self._learner.metrics
 
