@@ -19,6 +19,7 @@ from repertory.config import RunConfig, SacConfig, Td3Config
 from repertory.networks.control_agent import ControlAgent, split_gaussian
 from repertory.networks.flat import load_vector
 from repertory.networks.kept_memory import keep_freed_memory
+from repertory.networks.masks import MaskReader
 from repertory.types import Weights
 
 
@@ -81,6 +82,12 @@ class ControlPolicy(Memoryless):
         self.generator = generator
         self.version = -1
         self.recurrent_size = 0
+        networks = (self.agent.actor, self.agent.critic)
+        self._readers = (
+            [MaskReader(one, config.masks) for one in networks if one is not None]
+            if config.gradients.method == "harmony"
+            else []
+        )
         self._uniform = algorithm.exploration == "uniform" and not greedy
         self._greedy = greedy
         self._action_noise = algorithm.action_noise if isinstance(algorithm, Td3Config) else None
@@ -102,7 +109,9 @@ class ControlPolicy(Memoryless):
             return Decision(action, log_density, recurrent)
         with torch.inference_mode():
             # Not `act_as`: an index past the last is a task never trained on, not an expert.
-            outputs = self.agent.actor(torch.from_numpy(stacked), torch.from_numpy(task))[0]
+            outputs = self.agent.policies.forward(
+                torch.from_numpy(stacked), torch.from_numpy(task)
+            )[0]
         action, log_density = self._play(outputs)
         return Decision(action, log_density, recurrent)
 
@@ -136,8 +145,17 @@ class ControlPolicy(Memoryless):
         return self._with_noise(outputs, noise)
 
     def load(self, weights: Weights) -> None:
-        """Copy the flat vector into the agent."""
+        """Copy the flat vector into the agent; under masks, make ready each task's sub-network."""
         load_vector(self.agent, weights.vector)
+        if self._readers:
+            if weights.masks is None or len(weights.masks) != len(self._readers):
+                found = 0 if weights.masks is None else len(weights.masks)
+                raise ValueError(
+                    f"weights came with masks of {found} networks, acting needs "
+                    f"{len(self._readers)}"
+                )
+            pairs = zip(self._readers, weights.masks, strict=True)
+            self.agent.wear(*(read(masks) for read, masks in pairs))
         self.version = weights.version
 
     def _with_noise(self, outputs: Tensor, noise: Tensor) -> Sampled:

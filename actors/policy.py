@@ -11,9 +11,12 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import numpy as np
 import torch
 
+from repertory.config import MaskConfig
 from repertory.networks.acting import select_actions
 from repertory.networks.actor_critic import ActorCritic
 from repertory.networks.flat import load_vector
+from repertory.networks.masked import MaskedActorCritic
+from repertory.networks.masks import MaskReader
 from repertory.ports import State
 from repertory.types import ActionSpec, GuidanceCounts, StepResult, Weights
 
@@ -85,9 +88,17 @@ class NetworkPolicy(Memoryless):
     """
 
     def __init__(
-        self, network: ActorCritic, generator: np.random.Generator, *, greedy: bool = False
+        self,
+        network: ActorCritic,
+        generator: np.random.Generator,
+        *,
+        greedy: bool = False,
+        masks: MaskConfig | None = None,
     ) -> None:
+        """Take over a network; with `masks` each lane acts with its task's sub-network."""
         self._network = network
+        self._read_masks = None if masks is None else MaskReader(network, masks)
+        self._acting: ActorCritic | MaskedActorCritic = network
         self.generator = generator
         self._greedy = greedy
         self.version = -1
@@ -98,7 +109,7 @@ class NetworkPolicy(Memoryless):
     ) -> Decision:
         """Choose for L lanes in one batched forward pass."""
         with torch.inference_mode():
-            logits, after = self._network.act(
+            logits, after = self._acting.act(
                 torch.from_numpy(stacked),
                 torch.from_numpy(task),
                 torch.from_numpy(recurrent),
@@ -114,6 +125,10 @@ class NetworkPolicy(Memoryless):
     def load(self, weights: Weights) -> None:
         """Copy the flat vector into the network, in the network's own precision."""
         load_vector(self._network, weights.vector)
+        if self._read_masks is not None:
+            if weights.masks is None:
+                raise ValueError("weights came without masks, but tasks act with theirs")
+            self._acting = MaskedActorCritic(self._network, self._read_masks(weights.masks[0]))
         self.version = weights.version
 
 

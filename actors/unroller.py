@@ -79,6 +79,7 @@ class Unroller:
         self._worker = worker
         self._incarnation = incarnation
         self._sequence = 0
+        self._mask_version = -1
         spec = self._tasks[0].observation
         self._spec = spec
         self._groups: list[LaneGroup] = []
@@ -118,6 +119,7 @@ class Unroller:
         """Act with `weights` from the next step on."""
         for group in self._groups:
             group.policy.load(weights)
+        self._mask_version = weights.mask_version
 
     def unroll(self) -> Unroll:
         """Play T steps and return them."""
@@ -157,6 +159,7 @@ class Unroller:
             recurrent=blocks.recurrent,
             episodes=tuple(episodes),
             guidance=self._guidance(),
+            mask_version=self._mask_version,
         )
 
     def _guidance(self) -> GuidanceCounts | None:

@@ -191,7 +191,8 @@ def acting_policy(
     acting = for_acting(
         network(config, tasks), config.actors.precision, config.actors.memory_format
     )
-    return NetworkPolicy(acting, generator, greedy=greedy)
+    masks = config.masks if config.gradients.method == "harmony" else None
+    return NetworkPolicy(acting, generator, greedy=greedy, masks=masks)
 
 
 def _control_policy(

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from learner.batches import TensorBatch, to_device
 from learner.compilation import compiling_pays
 from learner.gradients.aggregate import GradientSurgery
+from learner.masks.keeper import MaskKeeper
 from learner.network_state import network_state, restore_network
 from learner.optimisers import (
     build_optimiser,
@@ -89,6 +90,11 @@ class ActorCriticUpdate:
         self.compile = compiling_pays(config.learner.compile)
         self.parameters: list[nn.Parameter] = list(self.network.parameters())
         self.surgery = GradientSurgery(config.gradients, [task.name for task in tasks], config.seed)
+        self.masks = (
+            MaskKeeper(self.network, config, len(tasks), device=self.device)
+            if config.gradients.method == "harmony"
+            else None
+        )
         self.version = 0
         self._config = config
         self._optimiser = build_optimiser(self.parameters, config.optimiser)
@@ -129,9 +135,11 @@ class ActorCriticUpdate:
             accept(self.network.value, head)
         return bool(finite)
 
-    def finish(self, *, finite: bool) -> None:
+    def finish(self, *, finite: bool, progress: float = 0.0) -> None:
         """Count an update as a new version; NumericalFailure if too many in a row skipped steps."""
         self.version += 1
+        if self.masks is not None:
+            self.masks.finish(self.version, progress, self.network)
         if finite:
             self._nonfinite_in_a_row = 0
             return
@@ -146,7 +154,8 @@ class ActorCriticUpdate:
 
     def weights(self) -> Weights:
         """Return what actors need, stamped with the version."""
-        return Weights(self.version, to_vector(self.network))
+        masks = None if self.masks is None else (self.masks.packed,)
+        return Weights(self.version, to_vector(self.network), masks=masks)
 
     def metrics(self) -> dict[str, float]:
         """Return means since the last call, and the counters and settings of the moment."""
@@ -154,6 +163,8 @@ class ActorCriticUpdate:
         metrics["learner/learning_rate"] = self._learning_rate
         metrics["learner/nonfinite_updates"] = float(self._nonfinite)
         metrics.update(self.surgery.metrics())
+        if self.masks is not None:
+            metrics.update(self.masks.metrics())
         head = self.network.value
         if head.popart:
             pairs = zip(self.tasks, head.mu.tolist(), head.sigma.tolist(), strict=True)
@@ -176,6 +187,7 @@ class ActorCriticUpdate:
             "nonfinite_in_a_row": self._nonfinite_in_a_row,
             "metrics": self._metrics.state(),
             "gradients": self.surgery.state(),
+            "masks": None if self.masks is None else self.masks.state(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -193,3 +205,5 @@ class ActorCriticUpdate:
         # Runs from before there was a choice of method joined their gradients by the mean.
         if "gradients" in state:
             self.surgery.restore(state["gradients"])
+        if self.masks is not None:
+            self.masks.restore(state["masks"])

@@ -26,6 +26,7 @@ from repertory.config import RunConfig, SacConfig, Td3Config
 from repertory.errors import NumericalFailure
 from repertory.metrics.names import task_metric
 from repertory.networks.control_agent import ControlAgent
+from repertory.networks.masked import MaskedMlp
 from repertory.networks.precision import number_format
 from repertory.networks.task_mlp import TaskMlp
 from repertory.types import TaskSpec
@@ -79,7 +80,7 @@ class GuideUpdate:
         self,
         windows: TensorWindows,
         *,
-        critic: TaskMlp,
+        critic: TaskMlp | MaskedMlp,
         task_mask: Tensor | None = None,
         progress: float = 0.0,
     ) -> None:

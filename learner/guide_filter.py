@@ -14,6 +14,7 @@ from torch import Tensor
 from learner.losses.gaussian import draw
 from repertory.networks.control_agent import ControlAgent, split_gaussian
 from repertory.networks.guidance import Twins, join_copies, own_value, policy_filter
+from repertory.networks.masked import MaskedMlp
 from repertory.networks.task_mlp import TaskMlp
 
 STATES = 64
@@ -32,7 +33,7 @@ class Filtered(NamedTuple):
 @torch.no_grad()
 def filtered(
     agent: ControlAgent,
-    critic: TaskMlp,
+    critic: TaskMlp | MaskedMlp,
     observation: Float[Tensor, "N D"],
     task: Int[Tensor, " N"],
     *,
@@ -43,7 +44,7 @@ def filtered(
     """Return what the filter keeps out at these states (He et al. 2024, equations 11 and 20)."""
     if agent.comparable is None:
         raise ValueError("there is no filter without a comparable critic")
-    outputs = agent.actor(observation, task)[0]
+    outputs = agent.policies.forward(observation, task)[0]
     if agent.log_temperature is None:
         action = torch.tanh(outputs).unsqueeze(0)
         log_probability = action.new_zeros(action.shape[:2])
@@ -55,7 +56,7 @@ def filtered(
         temperature = agent.log_temperature.exp()[task.long()]
     count = action.shape[0]
     inputs = torch.cat([observation.expand(count, -1, -1), action], -1).flatten(0, 1)
-    quality = join_copies(critic(inputs, task.repeat(count)).squeeze(-1), twins)
+    quality = join_copies(critic.forward(inputs, task.repeat(count)).squeeze(-1), twins)
     own = own_value(quality.view(count, -1), log_probability, temperature)
     passed = policy_filter(join_copies(agent.comparable(observation, task), twins), own)
     return Filtered((~passed).float().mean(), (~passed.any(-1)).float().mean())

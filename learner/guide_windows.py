@@ -139,9 +139,11 @@ def _outputs(agent: ControlAgent, observation: Tensor, task: Tensor, *, every: b
     if every:
         return agent.every_candidate(observation)
     actor = agent.actor
-    if actor.code is None:  # Heads alone cost little beside a shared trunk.
+    if (
+        actor.code is None and agent.policies is actor
+    ):  # Heads alone cost little beside a shared trunk.
         return actor.every_task(observation)[0]
-    own: Tensor = actor(observation, task)[0]
+    own = agent.policies.forward(observation, task)[0]
     return own.unsqueeze(1)
 
 

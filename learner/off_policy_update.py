@@ -23,6 +23,7 @@ from learner.guarded_step import GuardedStep
 from learner.guide import GuideUpdate
 from learner.losses.task_weights import joined, kept_tasks, per_task_means
 from learner.losses.twin_critic import one_step_target, squared_errors
+from learner.masks.parts import PartMasks
 from learner.network_state import network_state, restore_network
 from learner.off_policy_metrics import OffPolicyMetrics
 from learner.optimisers import global_norm, learning_rate_at
@@ -84,6 +85,7 @@ class OffPolicyUpdate:
         self._config = config
         self._by_task = PartGradients(self.surgery)
         self._parts: dict[str, GuardedStep] = {}
+        self.masks = PartMasks(config, len(tasks), self.surgery, self.device)
         self._networks: dict[str, nn.Module] = {
             "agent": self.agent,
             "target_critic": self.target_critic,
@@ -103,6 +105,7 @@ class OffPolicyUpdate:
         """Give a network an optimiser of its own, whose gradients `outputs` can tell by task."""
         self.add_part(name, list(network.parameters()))
         self._by_task.add(name, network)
+        self.masks.add(name, network)
 
     def add_network(self, name: str, network: nn.Module) -> None:
         """Make a network part of the state."""
@@ -124,6 +127,8 @@ class OffPolicyUpdate:
 
     def outputs(self, part: str, network: TaskMlp, inputs: Float[Tensor, "N I"]) -> TaskOutputs:
         """Return what the losses of a part's tasks are computed from, to be given to `step`."""
+        if part in self.masks:
+            return TaskOutputs(self.masks.worn(part, network).grouped(inputs), ())
         return self._by_task.outputs(part, network, inputs, self.version)
 
     def critic_step(
@@ -152,6 +157,14 @@ class OffPolicyUpdate:
         means = per_task_means(squared_errors(value, target), len(self.tasks))
         started = self.version >= self.algorithm.maskout_from
         kept = kept_tasks(means, self.algorithm.maskout if started else 0.0)
+        self.masks.score(
+            "critic",
+            inputs,
+            lambda found: per_task_means(squared_errors(found.squeeze(-1), target), len(kept)),
+            kept,
+            update=self.version + 1,
+            progress=progress,
+        )
         if not self.step("critic", means, weights, kept, progress, outputs):
             return None
         self.report.add(
@@ -212,8 +225,12 @@ class OffPolicyUpdate:
         """Let the guide learn and count the update; NumericalFailure if too many were skipped."""
         if finite and self.guide is not None and batch.windows is not None:
             windows = to_device_windows(batch.windows, self.device)
-            self.guide.update(windows, critic=self.critic, task_mask=kept, progress=progress)
+            if self.masks:
+                self.agent.wear(self.masks.ready("actor"))
+            critic = self.masks.worn("critic", self.critic)
+            self.guide.update(windows, critic=critic, task_mask=kept, progress=progress)
         self.version += 1
+        self.masks.finish(self.version, progress)
         if self.guide is not None:
             self.guide.refresh(self.version, batch.success_rate)
         if finite:
@@ -231,7 +248,8 @@ class OffPolicyUpdate:
     def weights(self) -> Weights:
         """Return what actors need, stamped with the version."""
         guided = None if self.guide is None else self.guide.guided
-        return Weights(self.version, to_vector(self.agent), guided=guided)
+        masks = self.masks.packed(("actor",) if self.agent.critic is None else ("actor", "critic"))
+        return Weights(self.version, to_vector(self.agent), guided=guided, masks=masks)
 
     def metrics(self) -> dict[str, float]:
         """Return means since the last call, and the counters and settings of the moment."""
@@ -239,6 +257,7 @@ class OffPolicyUpdate:
         metrics["learner/learning_rate"] = self._learning_rate
         metrics["learner/nonfinite_updates"] = float(self._nonfinite)
         metrics.update(self.surgery.metrics())
+        metrics.update(self.masks.metrics())
         return metrics if self.guide is None else {**metrics, **self.guide.metrics()}
 
     def state(self) -> dict[str, Any]:
@@ -255,6 +274,7 @@ class OffPolicyUpdate:
             "nonfinite_in_a_row": self._nonfinite_in_a_row,
             "metrics": self.report.state(),
             "gradients": self.surgery.state(),
+            "masks": self.masks.state(),
             "guide": None if self.guide is None else self.guide.state(),
         }
 
@@ -282,6 +302,8 @@ class OffPolicyUpdate:
         # Runs from before there was a choice of method joined their gradients by the mean.
         if "gradients" in state:
             self.surgery.restore(state["gradients"])
+        if self.masks:
+            self.masks.restore(state["masks"])
         if self.guide is not None:
             self.guide.restore(state["guide"])
 

@@ -71,10 +71,12 @@ class SacLearner:
     def _next_value(
         self, steps: TensorReplayBatch, temperature: Float[Tensor, " N"]
     ) -> Float[Tensor, " N"]:
-        drawn = self._draw(self._actor.grouped(steps.next_observation))
+        actor = self._update.masks.worn("actor", self._actor)
+        drawn = self._draw(actor.grouped(steps.next_observation))
         inputs = torch.cat([steps.next_observation, drawn.action], -1)
+        target = self._update.masks.worn("critic", self._update.target_critic)
         return soft_value(
-            value=self._update.target_critic.grouped(inputs).squeeze(-1),
+            value=target.grouped(inputs).squeeze(-1),
             log_probability=drawn.log_probability,
             temperature=temperature,
         )
@@ -94,15 +96,20 @@ class SacLearner:
         """Step the actor, then the temperatures by the same draws; say whether both did."""
         tasks = len(self._update.tasks)
         outputs = self._update.outputs("actor", self._actor, steps.observation)
-        drawn = self._draw(outputs.outputs)
-        with fixed(self._update.critic):
-            inputs = torch.cat([steps.observation, drawn.action], -1)
-            rows = actor_rows(
-                value=self._update.critic.grouped(inputs).squeeze(-1),
-                log_probability=drawn.log_probability,
-                temperature=temperature,
-            )
-        means = per_task_means(rows, tasks)
+        mean, log_deviation = split_gaussian(outputs.outputs[0])
+        noise = self._update.normal(*mean.shape)
+        drawn = draw(mean, log_deviation, noise)
+        means = self._actor_means(steps, drawn, temperature)
+        self._update.masks.score(
+            "actor",
+            steps.observation,
+            lambda found: self._actor_means(
+                steps, draw(*split_gaussian(found[0]), noise), temperature
+            ),
+            kept,
+            update=self.version + 1,
+            progress=progress,
+        )
         if not self._update.step("actor", means, weights, kept, progress, outputs):
             return False
         rows = temperature_rows(
@@ -121,6 +128,23 @@ class SacLearner:
                 self._log_temperature.clamp_(max=math.log(self._algorithm.temperature_cap))
         self._report(means, drawn.log_probability, temperatures)
         return True
+
+    def _actor_means(
+        self,
+        steps: TensorReplayBatch,
+        drawn: Drawn,
+        temperature: Float[Tensor, " N"],
+    ) -> Float[Tensor, " M"]:
+        """Return the tasks' actor losses of drawn actions."""
+        with fixed(self._update.critic):
+            inputs = torch.cat([steps.observation, drawn.action], -1)
+            critic = self._update.masks.worn("critic", self._update.critic)
+            rows = actor_rows(
+                value=critic.grouped(inputs).squeeze(-1),
+                log_probability=drawn.log_probability,
+                temperature=temperature,
+            )
+        return per_task_means(rows, len(self._update.tasks))
 
     def _report(
         self,

@@ -73,7 +73,8 @@ class Td3Learner:
 
     @torch.no_grad()
     def _next_value(self, steps: TensorReplayBatch) -> Float[Tensor, " N"]:
-        action = torch.tanh(self._target_actor.grouped(steps.next_observation)[0])
+        actor = self._update.masks.worn("actor", self._target_actor)
+        action = torch.tanh(actor.grouped(steps.next_observation)[0])
         action = smoothed_action(
             action,
             self._update.normal(*action.shape),
@@ -81,21 +82,36 @@ class Td3Learner:
             clip=self._algorithm.target_noise_clip,
         )
         inputs = torch.cat([steps.next_observation, action], -1)
-        return pessimistic_value(self._update.target_critic.grouped(inputs).squeeze(-1))
+        target = self._update.masks.worn("critic", self._update.target_critic)
+        return pessimistic_value(target.grouped(inputs).squeeze(-1))
 
     def _actor_step(
         self, steps: TensorReplayBatch, kept: Bool[Tensor, " M"], progress: float
     ) -> bool:
         outputs = self._update.outputs("actor", self._actor, steps.observation)
-        action = torch.tanh(outputs.outputs[0])
-        with fixed(self._update.critic):
-            inputs = torch.cat([steps.observation, action], -1)
-            value = self._update.critic.grouped(inputs)[0].squeeze(-1)
-        means = per_task_means(actor_rows(value), len(self._update.tasks))
+        means = self._actor_means(steps, outputs.outputs)
+        self._update.masks.score(
+            "actor",
+            steps.observation,
+            lambda found: self._actor_means(steps, found),
+            kept,
+            update=self.version + 1,
+            progress=progress,
+        )
         if not self._update.step("actor", means, self._weights, kept, progress, outputs):
             return False
         self._update.report.add({"task/actor_loss": means})
         return True
+
+    def _actor_means(
+        self, steps: TensorReplayBatch, outputs: Float[Tensor, "1 N A"]
+    ) -> Float[Tensor, " M"]:
+        """Return the tasks' losses of an actor's outputs."""
+        with fixed(self._update.critic):
+            inputs = torch.cat([steps.observation, torch.tanh(outputs[0])], -1)
+            critic = self._update.masks.worn("critic", self._update.critic)
+            value = critic.grouped(inputs)[0].squeeze(-1)
+        return per_task_means(actor_rows(value), len(self._update.tasks))
 
     def weights(self) -> Weights:
         """Return what actors need, stamped with the version."""

@@ -17,16 +17,23 @@ from learner.compilation import GradientFunction
 from learner.gradients.unrolls import UnrollGradients, UnrollOutputs
 from learner.losses.policy_gradient import actor_critic_rows, categorical, reduced
 from learner.losses.vtrace import discounts, vtrace
+from learner.masks.gradients import TaskGradients
+from learner.masks.scoring import unroll_gradients
 from learner.popart import normalised_returns
 from learner.update_metrics import report
 from repertory.config import PopArtConfig, RunConfig, VTraceConfig
 from repertory.networks.actor_critic import ActorCritic
+from repertory.networks.masked import MaskedActorCritic
+from repertory.networks.masks import TaskMasks
 from repertory.types import TaskSpec, Unroll, Weights
 
 
-def outputs_of(network: ActorCritic, batch: TensorBatch) -> UnrollOutputs:
-    """Return what the loss reads of the network: one forward pass."""
-    features = network.features(batch.stacked, batch.age, batch.task, batch.recurrent)
+def outputs_of(
+    network: ActorCritic, batch: TensorBatch, masks: TaskMasks | None = None
+) -> UnrollOutputs:
+    """Return what the loss reads of the network, or of its tasks' sub-networks."""
+    trunk = network if masks is None else MaskedActorCritic(network, masks)
+    features = trunk.features(batch.stacked, batch.age, batch.task, batch.recurrent)
     logits = network.policy(features[:-1])
     value = network.value.values(features, batch.task.expand(features.shape[:2]))
     return UnrollOutputs(features, logits, value)
@@ -109,6 +116,10 @@ class VTraceLearner:
         self._update = ActorCriticUpdate(network, config, tasks, device)
 
         def evaluate(batch: TensorBatch) -> UnrollOutputs:
+            masks = self._update.masks
+            return outputs_of(network, batch, None if masks is None else masks.ready)
+
+        def whole(batch: TensorBatch) -> UnrollOutputs:
             return outputs_of(network, batch)
 
         def loss(batch: TensorBatch, outputs: UnrollOutputs) -> LossOutput:
@@ -117,6 +128,21 @@ class VTraceLearner:
         def joint_loss(batch: TensorBatch) -> LossOutput:
             return loss(batch, evaluate(batch))
 
+        def mask_gradients(
+            batch: TensorBatch, task: np.ndarray, *, full: bool
+        ) -> list[TaskGradients]:
+            assert self._update.masks is not None
+            return unroll_gradients(
+                network,
+                self._update.masks.layout,
+                batch,
+                task,
+                tasks=network.tasks,
+                masked=lambda part: loss(part, evaluate(part)).loss,
+                whole=(lambda part: loss(part, whole(part)).loss) if full else None,
+            )
+
+        self._mask_gradients = mask_gradients
         parameters = self._update.parameters
         self._gradients = GradientFunction(joint_loss, parameters, compiled=self._update.compile)
         self._by_task = UnrollGradients(
@@ -130,8 +156,25 @@ class VTraceLearner:
 
     def update(self, batch: Unroll, progress: float) -> None:
         """Learn from one batch of unrolls."""
-        output = self._output(self._update.receive(batch), batch.task)
-        self._update.finish(finite=self._update.step(output, progress))
+        received = self._update.receive(batch)
+        self._score(received, batch.task, progress)
+        output = self._output(received, batch.task)
+        self._update.finish(finite=self._update.step(output, progress), progress=progress)
+
+    def _score(self, batch: TensorBatch, task: np.ndarray, progress: float) -> None:
+        """Let the masks see the tasks' gradients, in the updates they want to."""
+        masks = self._update.masks
+        if masks is None:
+            return
+        update = self._update.version + 1
+        scored, measured = masks.scores(update, progress), masks.measures(update)
+        if not scored and not measured:
+            return
+        gradients = self._mask_gradients(batch, task, full=scored)
+        if scored:
+            masks.add(gradients)
+        if measured:
+            self._update.surgery.measure("", masks.measure(gradients))
 
     def _output(self, batch: TensorBatch, task: np.ndarray) -> LossOutput:
         """Return the loss of a batch and leave its gradients in the parameters."""

@@ -13,6 +13,8 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Bool, Float32, Int32, Int64, Shaped, UInt8
 
+from repertory.masks import PackedMasks, masks_from_state, masks_state
+
 
 @dataclass(frozen=True, slots=True)
 class ObservationSpec:
@@ -152,6 +154,8 @@ class Unroll:
     episodes: tuple[EpisodeRecord, ...] = field(default=())
     guidance: GuidanceCounts | None = None
     """What was chosen during these steps; None where nothing ever is."""
+    mask_version: int = -1
+    """Of the masks that acted, which come with the weights of `policy_version`; -1 without any."""
 
     @property
     def length(self) -> int:
@@ -208,18 +212,36 @@ class Weights:
     vector: Float32[np.ndarray, " P"]
     guided: Bool[np.ndarray, " M"] | None = None
     """Tasks that the guide may act for (others are blocked); None where there is no guide."""
+    masks: tuple[PackedMasks, ...] | None = None
+    """Which weights of the policy each task acts with, then of the critic if it travels too; None
+    where tasks own everything. Bound to this version: another's masks make nobody's policy.
+    """
+
+    @property
+    def mask_version(self) -> int:
+        """Version of the policy's masks, -1 without any."""
+        return -1 if self.masks is None else self.masks[0].version
 
 
 def weights_state(weights: Weights) -> dict[str, Any]:
     """Return weights as a tree for a checkpoint."""
-    return {"version": weights.version, "vector": weights.vector, "guided": weights.guided}
+    masks = weights.masks
+    return {
+        "version": weights.version,
+        "vector": weights.vector,
+        "guided": weights.guided,
+        "masks": None if masks is None else [masks_state(one) for one in masks],
+    }
 
 
 def weights_from_state(state: dict[str, Any]) -> Weights:
     """Return the weights that `weights_state` was given."""
     guided = state["guided"]
+    # Checkpoints from before there were masks have none.
+    masks = state.get("masks")
     return Weights(
         int(state["version"]),
         np.array(state["vector"]),
         None if guided is None else np.array(guided),
+        None if masks is None else tuple(masks_from_state(one) for one in masks),
     )

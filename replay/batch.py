@@ -17,7 +17,7 @@ from repertory.types import Unroll
 
 # Fields whose lane axis comes first; all other arrays have time first and lanes second.
 _LANE_FIRST = frozenset({"task", "policy_version", "recurrent"})
-_SCALARS = frozenset({"worker", "incarnation", "sequence"})
+_SCALARS = frozenset({"worker", "incarnation", "sequence", "mask_version"})
 # What is counted when an unroll arrives, and is of no use afterwards.
 _RECORDS = frozenset({"episodes", "guidance"})
 _ARRAYS = tuple(f.name for f in fields(Unroll) if f.name not in _SCALARS | _RECORDS)

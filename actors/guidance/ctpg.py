@@ -22,6 +22,7 @@ from repertory.networks.guidance import (
     restrict,
     selectable,
 )
+from repertory.networks.masked import MaskedMlp
 from repertory.networks.task_mlp import TaskMlp
 from repertory.ports import State
 from repertory.types import GuidanceCounts, StepResult
@@ -91,18 +92,19 @@ class CtpgChooser:
     ) -> Float[Tensor, " N"]:
         """Estimate each row's value under its task's own policy (equation 20)."""
         agent, settings = self._control.agent, self._settings
-        assert agent.critic is not None
-        outputs = agent.actor(observation, task)[0]
+        critic = agent.values
+        assert critic is not None
+        outputs = agent.policies.forward(observation, task)[0]
         if agent.log_temperature is None:
             action = torch.tanh(outputs)
-            twins = _evaluate(agent.critic, torch.cat([observation, action], -1), task)[..., 0]
+            twins = _evaluate(critic, torch.cat([observation, action], -1), task)[..., 0]
             zeros = torch.zeros(len(task))
             return own_value(join_copies(twins, "min")[None], zeros[None], zeros)
         samples = settings.filter_samples
         action, log_probability = self._control.sample(outputs, draws=samples)
         repeated = observation.unsqueeze(1).expand(-1, samples, -1)
         rows = torch.cat([repeated, action.transpose(0, 1)], -1).flatten(0, 1)
-        twins = _evaluate(agent.critic, rows, task.repeat_interleave(samples))[..., 0]
+        twins = _evaluate(critic, rows, task.repeat_interleave(samples))[..., 0]
         value = join_copies(twins, settings.filter_twins).view(-1, samples).T
         return own_value(value, log_probability, agent.log_temperature[task].exp())
 
@@ -128,7 +130,7 @@ class CtpgChooser:
 
 
 def _evaluate(
-    network: TaskMlp, inputs: Float[Tensor, "N I"], task: Int[Tensor, " N"]
+    network: TaskMlp | MaskedMlp, inputs: Float[Tensor, "N I"], task: Int[Tensor, " N"]
 ) -> Float[Tensor, "C N O"]:
     """Return the outputs of rows of their tasks.
 

@@ -26,7 +26,6 @@ class QmpChooser:
         if control.agent.critic is None:
             raise ValueError("qmp compares actions by the critic, which this agent has not")
         self._control = control
-        self._critic = control.agent.critic
 
     def choose(
         self,
@@ -43,7 +42,9 @@ class QmpChooser:
             action = self._control.sample(outputs, draws=1).action[0]
             candidates = action.shape[1]
             rows = torch.cat([seen.unsqueeze(1).expand(-1, candidates, -1), action], -1)
-            twins = self._critic(rows.flatten(0, 1), index.repeat_interleave(candidates))
+            critic = agent.values
+            assert critic is not None
+            twins = critic.forward(rows.flatten(0, 1), index.repeat_interleave(candidates))
             value = join_copies(twins[..., 0], "min").view(-1, candidates)
             best: np.ndarray = value.argmax(-1).numpy()
             return best.astype(np.int32)

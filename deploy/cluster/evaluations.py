@@ -41,12 +41,22 @@ class Evaluations:
         """Whether scores are awaited."""
         return self._pending is not None
 
-    def begin(self, version: int, vector: list[Any], env_steps: int, updates: int) -> None:
-        """Evaluate the weights behind the reference in `vector`."""
+    def begin(
+        self,
+        version: int,
+        vector: list[Any],
+        env_steps: int,
+        updates: int,
+        *,
+        masks: Sequence[Any] = (),
+    ) -> None:
+        """Evaluate the weights behind the reference in `vector`, with the masks behind `masks`."""
         if self._evaluator is None:
             host = ray.remote(EvaluatorHost).options(num_cpus=1, max_restarts=0)
             self._evaluator = host.remote(self._config.model_dump_json())
-        self._pending = self._evaluator.evaluate.remote(version, vector, self._tasks, env_steps)
+        self._pending = self._evaluator.evaluate.remote(
+            version, vector, list(masks), self._tasks, env_steps
+        )
         self._env_steps, self._updates, self._began = env_steps, updates, time.monotonic()
 
     def collect(self, wait_s: float) -> None:

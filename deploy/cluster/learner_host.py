@@ -81,6 +81,8 @@ class LearnerHost:
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
+        self._masks: list[Any] = []
+        self._put_mask_version = -1
         self._wait_s = 0.0
         self._busy_s = 0.0
 
@@ -136,7 +138,10 @@ class LearnerHost:
 
     def _publish(self, weights: Weights) -> None:
         light = Weights(weights.version, np.zeros(0, np.float32), weights.guided)
-        published = Published(light, [ray.put(weights.vector)])
+        if weights.masks is not None and weights.mask_version != self._put_mask_version:
+            self._masks = [ray.put(weights.masks)]
+            self._put_mask_version = weights.mask_version
+        published = Published(light, [ray.put(weights.vector)], self._masks)
         self._door.publish(published)
         if self._replay is not None:
             ray.get(self._replay.publish.remote(published), timeout=ANSWER_S)

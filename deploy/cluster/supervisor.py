@@ -216,7 +216,13 @@ class Supervisor:
         newest: Published = self._ask(
             self._learner.acting_weights.remote(), ANSWER_S, "for its weights"
         )
-        self.evaluations.begin(newest.weights.version, newest.vector, beat.env_steps, beat.updates)
+        self.evaluations.begin(
+            newest.weights.version,
+            newest.vector,
+            beat.env_steps,
+            beat.updates,
+            masks=newest.masks,
+        )
         return True
 
     # -- end -------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from repertory.ports import Experience
@@ -30,8 +30,10 @@ class Published:
     """One publication: its vector lies in the object store, behind a reference in a list."""
 
     weights: Weights
-    """Without its vector."""
+    """Without its vector and masks."""
     vector: list[Any]
+    masks: list[Any] = field(default_factory=list)
+    """A reference to the weights' masks, the same one for as long as these do not change."""
 
 
 class WorkerDoor:

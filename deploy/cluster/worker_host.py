@@ -50,7 +50,8 @@ class LearnerWeights:
         if found is None:
             return None
         vector = answer(found.vector[0], "a request for weights")
-        return Weights(found.weights.version, vector, found.weights.guided)
+        masks = answer(found.masks[0], "a request for masks") if found.masks else None
+        return Weights(found.weights.version, vector, found.weights.guided, masks)
 
 
 class WorkerHost:
@@ -115,11 +116,17 @@ class EvaluatorHost:
         self._config = RunConfig.model_validate_json(config_json)
 
     def evaluate(
-        self, version: int, vector: list[Any], task_names: Sequence[str], env_steps: int
+        self,
+        version: int,
+        vector: list[Any],
+        masks: list[Any],
+        task_names: Sequence[str],
+        env_steps: int,
     ) -> tuple[list[TaskScore], list[Film]]:
         """Evaluate the weights under the run's evaluation settings, and film what is asked for."""
         settings = self._config.evaluation
-        weights = Weights(version, ray.get(vector[0], timeout=ANSWER_S))
+        worn = ray.get(masks[0], timeout=ANSWER_S) if masks else None
+        weights = Weights(version, ray.get(vector[0], timeout=ANSWER_S), masks=worn)
         scores = evaluate_weights(
             self._config,
             weights,

@@ -58,12 +58,18 @@ class GradientSurgery:
     def keeps_apart(self, part: str) -> bool:
         """Whether this part's direction needs each task's gradient by itself."""
         method = self._config.method
-        return method != "mean" and not (method == "gradnorm" and part == "actor")
+        return method not in ("mean", "harmony") and not (method == "gradnorm" and part == "actor")
 
     def measures(self, version: int) -> bool:
         """Whether the update after `version` others is one whose cosines are measured."""
         every = self._config.metrics_every
-        return self._tasks > 1 and every > 0 and (version + 1) % every == 0
+        # Under masks, cosines are of masked gradients and come with the masks' other metrics.
+        return (
+            self._config.method != "harmony"
+            and self._tasks > 1
+            and every > 0
+            and (version + 1) % every == 0
+        )
 
     def measure(self, part: str, rows: Float[Tensor, "M P"]) -> None:
         """Keep the cosines between the tasks' gradients for the next report."""

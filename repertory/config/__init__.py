@@ -43,6 +43,9 @@ from repertory.config.learning import (
     LearnerConfig,
     OptimiserConfig,
 )
+from repertory.config.masks import (
+    MaskConfig,
+)
 from repertory.config.networks import (
     NetworkConfig,
     PopArtConfig,
@@ -71,6 +74,7 @@ __all__ = [
     "HalfCheetahConfig",
     "LearnerConfig",
     "LoggingConfig",
+    "MaskConfig",
     "MemoryFormat",
     "MetaworldConfig",
     "NetworkConfig",

@@ -11,6 +11,7 @@ from repertory.config.base import NonNegative, NonNegativeFloat, PositiveFloat, 
 
 GradientMethod = Literal[
     "mean",
+    "harmony",
     "pcgrad",
     "gradnorm",
     "torchjd:upgrad",
@@ -38,9 +39,11 @@ class GradientConfig(Settings):
     """How the gradients of many tasks become one."""
 
     method: GradientMethod = "mean"
-    """mean: one backward pass through the joint loss; pcgrad: Yu et al. 2020; gradnorm: weights
-    learned for the tasks' critic losses, Chen et al. 2018; torchjd:<name>: an aggregator of that
-    library (extra `surgery`). All but mean need two tasks or more, and none goes with ppo.
+    """mean: one backward pass through the joint loss; harmony: the same, each task acting and
+    learning with its own part of the weights (`masks`), Hu et al. 2024; pcgrad: Yu et al.
+    2020; gradnorm: weights learned for the tasks' critic losses, Chen et al. 2018; torchjd:<name>:
+    an aggregator of that library (extra `surgery`). All but mean need two tasks or more, and none
+    goes with ppo.
     """
     metrics_every: NonNegative = 1000
     """Updates between measurements of the cosines between tasks' gradients; 0 never."""

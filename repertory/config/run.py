@@ -18,6 +18,7 @@ from repertory.config.collecting import ActorConfig, QueueConfig, ReplayConfig
 from repertory.config.environments import AtariConfig, EnvironmentConfig
 from repertory.config.gradients import GradientConfig
 from repertory.config.learning import LearnerConfig, OptimiserConfig
+from repertory.config.masks import MaskConfig
 from repertory.config.networks import NetworkConfig
 from repertory.config.records import CheckpointConfig, EvaluationConfig, LoggingConfig
 
@@ -77,6 +78,11 @@ def _gradients_unfit(
             f"gradients.method {gradients.method} is for algorithm.kind vtrace, sac and td3, "
             "not ppo: use mean"
         )
+    if gradients.method == "harmony" and learner.compile == "on":
+        return (
+            "gradients.method harmony computes each task's rows by a network of its own, which is "
+            "not compiled: use learner.compile auto or off"
+        )
     if learner.compile == "on":
         return (
             f"gradients.method {gradients.method} goes through one graph per task, which is not "
@@ -106,6 +112,7 @@ class RunConfig(Settings):
     optimiser: OptimiserConfig = OptimiserConfig()
     learner: LearnerConfig = LearnerConfig()
     gradients: GradientConfig = GradientConfig()
+    masks: MaskConfig = MaskConfig()
     actors: ActorConfig = ActorConfig()
     queue: QueueConfig = QueueConfig()
     replay: ReplayConfig = ReplayConfig()

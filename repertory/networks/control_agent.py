@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from repertory.config import NetworkConfig, RunConfig, SacConfig, Td3Config
 from repertory.errors import BadInput
 from repertory.networks.experts import Experts
+from repertory.networks.masked import MaskedMlp
+from repertory.networks.masks import TaskMasks
 from repertory.networks.task_mlp import TaskMlp
 from repertory.types import TaskSpec
 
@@ -78,21 +80,43 @@ class ControlAgent(nn.Module):
             ]
         )
 
+        self._masked: tuple[MaskedMlp | None, MaskedMlp | None] = (None, None)
+
+    def wear(self, actor: TaskMasks, critic: TaskMasks | None = None) -> None:
+        """Let `policies` and `values` be the tasks' sub-networks of the weights as they are now.
+
+        To be called again when the weights have changed.
+        """
+        self._masked = (
+            MaskedMlp(self.actor, actor),
+            None if self.critic is None or critic is None else MaskedMlp(self.critic, critic),
+        )
+
+    @property
+    def policies(self) -> TaskMlp | MaskedMlp:
+        """Return the actor as tasks act with it: each by its sub-network where there are masks."""
+        return self._masked[0] or self.actor
+
+    @property
+    def values(self) -> TaskMlp | MaskedMlp | None:
+        """Return the critic as tasks see it; None where none travels with the agent."""
+        return self._masked[1] or self.critic
+
     def outputs_of(
         self, observation: Float[Tensor, "N D"], candidate: Int[Tensor, " N"]
     ) -> Float[Tensor, "N O"]:
         """Return each row's outputs by the policy of its candidate."""
         lent = candidate >= self.tasks
         if not self.experts.policies or not bool(lent.any()):
-            return self.actor.forward(observation, candidate)[0]
-        outputs = self.actor.forward(observation, candidate.clamp(max=self.tasks - 1))[0]
+            return self.policies.forward(observation, candidate)[0]
+        outputs = self.policies.forward(observation, candidate.clamp(max=self.tasks - 1))[0]
         rows = lent.nonzero().squeeze(-1)
         outputs[rows] = self.experts.forward(observation[rows], candidate[rows] - self.tasks)
         return outputs
 
     def every_candidate(self, observation: Float[Tensor, "N D"]) -> Float[Tensor, "N J O"]:
         """Return every row's outputs by the policy of every candidate."""
-        own = self.actor.every_task(observation)[0]
+        own = self.policies.every_task(observation)[0]
         if not self.experts.policies:
             return own
         return torch.cat([own, self.experts.every_policy(observation)], 1)

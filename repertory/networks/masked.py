@@ -4,7 +4,7 @@ Masked weights are built when these are: with gradients, one backward of one los
 gives the sum of the tasks' masked gradients; without, actors build them once per version.
 
 Axes: C copies, N rows, M tasks, I inputs, O outputs; L lanes, T1 = T + 1 steps, B columns, H
-observations of history, R recurrent state, F features, A actions.
+observations of history, R recurrent state (or rows of one task), F features, A actions.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class MaskedMlp:
 
     def __init__(self, network: TaskMlp, masks: TaskMasks) -> None:
         _check(masks, network.tasks)
-        self.network, self.masks = network, masks
+        self.network, self.masks, self.tasks = network, masks, network.tasks
         form = network.number_format
         # One cast for all tasks; a product with zeros and ones is exact in any format.
         self._weights = [
@@ -65,6 +65,10 @@ class MaskedMlp:
     def every_task(self, inputs: Float[Tensor, "N I"]) -> Float[Tensor, "C N M O"]:
         """Return the outputs of every row by the sub-network of every task."""
         return torch.stack([self._outputs(i, inputs) for i in range(self.network.tasks)], 2)
+
+    def of_task(self, task: int, inputs: Float[Tensor, "R I"]) -> Float[Tensor, "C R O"]:
+        """Return the outputs of rows of one task."""
+        return self._outputs(task, inputs)
 
     def _parts(self, parts: Sequence[Tensor]) -> Tensor:
         outputs = [self._outputs(task, part) for task, part in enumerate(parts) if part.shape[0]]

@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from repertory.masks import MaskedTensor, MaskLayout, PackedMasks
+from repertory.config.masks import MaskConfig
+from repertory.masks import MaskedTensor, MaskLayout, PackedMasks, voted_mask
 from repertory.networks.conditioning import TaskConditioning
 from repertory.networks.heads import PolicyHead, ValueHead
 from repertory.networks.layers import Convolution, Dense
@@ -135,3 +136,31 @@ class TaskMasks:
             name: parameters[name] * rows[self.row(task)].to(parameters[name].dtype)
             for name, rows in self._of.items()
         }
+
+
+class MaskReader:
+    """Makes packed masks ready to multiply with, once per version of them.
+
+    A task that was not trained on has the mask that the others vote for.
+    """
+
+    def __init__(
+        self, network: nn.Module, settings: MaskConfig, device: torch.device | str = "cpu"
+    ) -> None:
+        self.layout = layout_of(network, released=settings.compat == "released")
+        self._threshold, self._device = settings.unseen_votes, device
+        self._last: tuple[PackedMasks, TaskMasks] | None = None
+
+    def __call__(self, masks: PackedMasks) -> TaskMasks:
+        """Return masks; those of the last call if they are the same object, or their equal."""
+        if self._last is not None and _same(self._last[0], masks):
+            return self._last[1]
+        unseen = voted_mask(masks.unpack(), self._threshold)
+        ready = TaskMasks(masks, self.layout, unseen=unseen, device=self._device)
+        self._last = (masks, ready)
+        return ready
+
+
+def _same(one: PackedMasks, other: PackedMasks) -> bool:
+    # Not by the version alone: another run's masks may have the same.
+    return one is other or (one.version == other.version and np.array_equal(one.bits, other.bits))

@@ -22,11 +22,11 @@ MT3 = ("train", "pointmass", "--dry-run")
 WRONG = {
     "a method that is not there": (
         [*MT3, "--gradients.method", "pcgard"],
-        "gradients.method: expected one of mean, pcgrad, gradnorm, ",
+        "gradients.method: expected one of mean, harmony, pcgrad, gradnorm, ",
     ),
     "an aggregator that is not there": (
         [*MT3, "--gradients.method", "torchjd:UPGard"],
-        "gradients.method: expected one of mean, pcgrad, gradnorm, torchjd:upgrad, ",
+        "gradients.method: expected one of mean, harmony, pcgrad, gradnorm, torchjd:upgrad, ",
     ),
     "surgery on PPO": (
         ["train", "ppo", "--dry-run", "--gradients.method", "pcgrad"],

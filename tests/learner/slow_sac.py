@@ -103,9 +103,22 @@ class SlowSac:
         adam = (settings["rate"], settings["epsilon"], settings["clip"])
         self.adams = [SlowAdam(*adam) for _ in range(3)]
 
+        self.masks: dict[str, list[Arrays]] = {}
+        """Of each part and task, by the names of the weights that have any."""
+
+    def seen(self, part: str, task: int) -> Arrays:
+        """Return a part's weights as a task sees them; targets wear the masks of the critics."""
+        weights: Arrays = getattr(self, part)
+        return self.masked(weights, "critic" if part == "target" else part, task)
+
+    def masked(self, arrays: Arrays, part: str, task: int) -> Arrays:
+        """Return weights, or gradients, times a task's mask."""
+        masks = self.masks[part][task] if part in self.masks else {}
+        return {name: a * masks[name] if name in masks else a for name, a in arrays.items()}
+
     def draw(self, task: int, observation: np.ndarray, noise: np.ndarray) -> dict[str, Any]:
         """Return an action, its log-probability and what a gradient needs."""
-        reached = forward(self.actor, 0, task, observation)
+        reached = forward(self.seen("actor", task), 0, task, observation)
         mean, log_deviation = np.split(reached[-1], 2)
         deviation = np.exp(log_deviation)
         action = np.tanh(mean + deviation * noise)
@@ -132,17 +145,20 @@ class SlowSac:
             after = batch.next_observation[row].astype(np.float64)
             drawn = self.draw(task, after, next_noise[row])
             inputs = np.concatenate([after, drawn["action"]])
-            value = min(float(forward(self.target, c, task, inputs)[-1][0]) for c in (0, 1))
+            target_critic = self.seen("target", task)
+            value = min(float(forward(target_critic, c, task, inputs)[-1][0]) for c in (0, 1))
             ended = batch.terminated[row] or (settings["terminal"] and batch.truncated[row])
             target = settings["reward_scale"] * float(batch.reward[row])
             if not ended:
                 target += settings["discount"] * (value - temperature[task] * drawn["log"])
             inputs = np.concatenate([batch.observation[row], batch.action[row]]).astype(np.float64)
+            seen = self.seen("critic", task)
             for critic in (0, 1):
-                reached = forward(self.critic, critic, task, inputs)
+                reached = forward(seen, critic, task, inputs)
                 error = reached[-1] - target
                 losses[task] += float(error[0] ** 2) / each
-                parts.append((task, backward(self.critic, critic, task, reached, 2.0 * error)[0]))
+                gradients = backward(seen, critic, task, reached, 2.0 * error)[0]
+                parts.append((task, self.masked(gradients, "critic", task)))
         kept = np.abs(losses) <= settings["maskout"]
         total = {name: np.zeros_like(array) for name, array in self.critic.items()}
         for task, gradients in parts:
@@ -158,16 +174,19 @@ class SlowSac:
             drawn = self.draw(task, before, noise[row])
             action = drawn["action"]
             inputs = np.concatenate([before, action])
-            both = [forward(self.critic, critic, task, inputs) for critic in (0, 1)]
+            seen = self.seen("critic", task)
+            both = [forward(seen, critic, task, inputs) for critic in (0, 1)]
             lower = int(both[1][-1][0] < both[0][-1][0])
-            slope = backward(self.critic, lower, task, both[lower], np.ones(1))[1][len(before) :]
+            slope = backward(seen, lower, task, both[lower], np.ones(1))[1][len(before) :]
             spread = drawn["sd"] * noise[row]
             through = (1.0 - action**2) * slope
             alpha = temperature[task]
             of_mean = alpha * 2.0 * action - through
             of_log = alpha * (-1.0 + 2.0 * action * spread) - through * spread
             gradient = np.concatenate([of_mean, of_log])
-            gradients = backward(self.actor, 0, task, drawn["reached"], gradient)[0]
+            actor = self.seen("actor", task)
+            gradients = backward(actor, 0, task, drawn["reached"], gradient)[0]
+            gradients = self.masked(gradients, "actor", task)
             add(total, gradients, kept[task] * weight[task] / rows)
             actor_losses[task] += (alpha * drawn["log"] - float(both[lower][-1][0])) / each
             surplus = drawn["log"] + settings["target_entropy"]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from learner.masks.schedule import changes_at, fraction_at, is_due, is_scored, window_progress
-from learner.masks.vote import voted_mask
+from repertory.masks import voted_mask
 
 
 def test_schedules_by_hand() -> None:
