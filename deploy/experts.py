@@ -81,6 +81,11 @@ def _described(path: str, config: RunConfig, task: TaskSpec) -> ExpertConfig:
             f"{_SETTING}: {path} is a run of {theirs.algorithm.kind}, whose policies cannot be "
             f"lent to one of {config.algorithm.kind}: choose a run of {config.algorithm.kind}"
         )
+    if theirs.gradients.method == "harmony":
+        raise BadInput(
+            f"{_SETTING}: {path} is a run of gradients.method harmony, whose policies are nothing "
+            "without their masks, which experts have not: choose a run without masks"
+        )
     if (tasks[0].observation, tasks[0].action) != (task.observation, task.action):
         raise BadInput(
             f"{_SETTING}: {path} sees {_sizes(tasks[0])}, and this run {_sizes(task)}: "

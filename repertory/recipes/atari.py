@@ -16,6 +16,7 @@ from repertory.config import (
     RunConfig,
     VTraceConfig,
 )
+from repertory.recipes.masked import masked
 from repertory.recipes.recipe import Recipe
 
 # Espeholt et al. 2018, table G.1: discount 0.99, baseline cost 0.5, entropy 0.01, losses summed
@@ -213,6 +214,7 @@ RECIPES = (
     _pretrain("space_invaders", 29, _FIFTEEN_BILLION_FRAMES),
     _pretrain("asteroids", 63, _FIFTEEN_BILLION_FRAMES),
     _pretrain("bank_heist", 29, 29 * _STEPS_PER_VARIANT),
+    masked(_pretrain("breakout", 21, 21 * _STEPS_PER_VARIANT), "atari-breakout-harmony"),
     Recipe("atari-mixed", "eight games, 18 actions, unclipped rewards, PopArt", _ATARI_MIXED),
     Recipe("ppo", "the quickstart's tasks with PPO on the same pipeline", _PPO),
 )

@@ -24,6 +24,7 @@ from repertory.config import (
     SacConfig,
     Td3Config,
 )
+from repertory.recipes.masked import masked
 from repertory.recipes.recipe import Recipe
 
 
@@ -197,4 +198,6 @@ RECIPES = (
         for backbone in ("mttd3", "mhtd3")
         for guided in (False, True)
     ),
+    masked(_recipe(_GROUPS[0], "mtsac", guided=False), "mt10-harmony"),
+    masked(_recipe(_GROUPS[0], "mtsac", guided=True), "mt10-ctpg-harmony"),
 )
