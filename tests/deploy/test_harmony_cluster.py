@@ -1,0 +1,82 @@
+"""Masks on Ray: each unroll acted with the masks of its weights, put anew only when they change."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import off_policy_runs
+import pytest
+import small_runs
+import test_harmony_runs
+from off_policy_runs import counting_control_config
+from ray import cloudpickle
+from small_runs import counting_config, new_run, rows
+from test_harmony_runs import HARMONY
+
+from deploy import cluster
+from deploy.cluster import supervisor
+from deploy.cluster.learner_host import LearnerHost
+from deploy.evaluation import newest_scores
+from repertory.config import CountingConfig, RunConfig
+from repertory.types import Unroll, Weights
+
+# What the learner's process needs of the tests travels by value: it has no path to them.
+for module in (sys.modules[__name__], off_policy_runs, small_runs, test_harmony_runs):
+    cloudpickle.register_pickle_by_value(module)
+
+
+class WatchingLearnerHost(LearnerHost):
+    """A learner host that compares what workers acted with to what was published together."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._together: dict[int, int] = {}
+        self._references: set[str] = set()
+        self._checked = 0
+        measure = self._learner.metrics
+
+        def metrics() -> dict[str, float]:
+            return measure() | {
+                "test/unrolls_checked": float(self._checked),
+                "test/publications": float(len(self._together)),
+                "test/mask_objects": float(len(self._references)),
+                "test/mask_versions": float(len(set(self._together.values()))),
+            }
+
+        self._learner.metrics = metrics  # type: ignore[method-assign]
+
+    def _publish(self, weights: Weights) -> None:
+        self._together[weights.version] = weights.mask_version
+        super()._publish(weights)
+        self._references.add(self._door.newest.masks[0].hex())
+
+    async def insert(self, unroll: Unroll) -> Any:
+        (version,) = set(unroll.policy_version.tolist())
+        assert unroll.mask_version == self._together[version]
+        self._checked += 1
+        return await super().insert(unroll)
+
+
+@pytest.mark.parametrize("place", ["learner", pytest.param("process", marks=pytest.mark.slow)])
+def test_workers_act_with_the_masks_that_were_published_with_their_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    monkeypatch.setattr(supervisor, "LearnerHost", WatchingLearnerHost)
+    pace = {"runtime": "cluster", "total_steps": 4_000, **HARMONY}
+    config: RunConfig
+    if place == "learner":
+        config = counting_config(environment=CountingConfig(step_seconds=1e-4), **pace)
+    else:
+        config = counting_control_config(**pace)
+        replay = config.replay.model_copy(update={"place": place})
+        config = config.model_copy(update={"replay": replay})
+    run = new_run(tmp_path, config)
+    assert cluster.train(config, run, False) == 0
+    last = [row for row in rows(run) if "test/publications" in row][-1]
+    if place == "learner":
+        assert last["test/unrolls_checked"] > 20
+    assert 2 < last["test/mask_versions"] < last["test/publications"]
+    assert last["test/mask_objects"] == last["test/mask_versions"]
+    assert {score.task for score in newest_scores(run)} >= set(config.tasks)
