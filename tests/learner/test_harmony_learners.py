@@ -390,6 +390,38 @@ def test_a_control_worker_acts_with_the_learners_masked_policy(algorithm: str) -
     assert np.abs(np.tanh(dense[:, :2].numpy()) - action).max() > 1e-3
 
 
+def test_the_guide_reads_windows_by_masked_policies_and_judges_by_masked_critics() -> None:
+    learner, update = small_learner("ctpg", **OFTEN)
+    shared = learner._update
+    learn = shared.guide.update
+    random = np.random.default_rng(4)
+    seen = torch.from_numpy(random.normal(size=(6, 5)).astype(np.float32))
+    judged = torch.from_numpy(random.normal(size=(6, 7)).astype(np.float32))
+    task = torch.tensor([0, 1, 2, 0, 1, 2], dtype=torch.int32)
+    compared = []
+
+    def watched(windows: Any, *, critic: Any, **rest: Any) -> None:
+        actor_masks, critic_masks = shared.masks.packed(("actor", "critic"))
+        with torch.no_grad():
+            every = shared.agent.every_candidate(seen)
+            values = critic.forward(judged, task)
+            for row, index in enumerate(task.tolist()):
+                one = task[row : row + 1]
+                own = cut(shared.agent.actor, actor_masks, index)(seen[row : row + 1], one)
+                torch.testing.assert_close(every[row, index], own[0, 0], rtol=1e-4, atol=1e-5)
+                value = cut(shared.critic, critic_masks, index)(judged[row : row + 1], one)
+                torch.testing.assert_close(values[:, row], value[:, 0], rtol=1e-4, atol=1e-5)
+            dense = shared.agent.actor.every_task(seen)[0]
+        compared.append(float((every - dense).abs().max()))
+        learn(windows, critic=critic, **rest)
+
+    shared.guide.update = watched
+    for seed in range(4):
+        update(learner, seed)
+    assert len(compared) == 4
+    assert min(compared) > 1e-3
+
+
 def test_an_unseen_task_acts_with_the_weights_that_the_others_vote_for() -> None:
     learner, update = small_learner("sac", **{**OFTEN, "unseen_votes": 1.5})
     config, tasks = learner._update._config, box_tasks(3)
