@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from learner.masks.gradients import TaskGradients, accumulated
 from learner.masks.harmony import (
     average_harmony,
+    densities,
     flips,
     mean_between,
     null_of_masks,
@@ -139,8 +140,11 @@ class MaskKeeper:
             f"learner/harmony_others{ending}": float(others.whole),
             f"learner/mask_overlap{ending}": float(mean_between(overlap(owned))),
         }
-        for name, score in zip(self.layout.names, others.layers.tolist(), strict=True):
+        shares = densities(owned, self.layout).mean(0)
+        of_layers = torch.stack([others.layers.cpu(), shares.cpu()], 1).tolist()
+        for name, (score, share) in zip(self.layout.names, of_layers, strict=True):
             self._unread[f"learner/harmony_layer{ending}/{name}"] = score
+            self._unread[f"learner/mask_density{ending}/{name}"] = share
         return masked.flatten(1)
 
     def metrics(self) -> dict[str, float]:

@@ -6,20 +6,23 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import off_policy_runs
 import pytest
 import small_runs
 import test_harmony_runs
 from off_policy_runs import counting_control_config
 from ray import cloudpickle
-from small_runs import counting_config, new_run, rows
+from small_runs import assert_same, counting_config, new_run, rows
 from test_harmony_runs import HARMONY
 
 from deploy import cluster
 from deploy.cluster import supervisor
 from deploy.cluster.learner_host import LearnerHost
 from deploy.evaluation import newest_scores
-from repertory.config import CountingConfig, RunConfig
+from repertory import checkpoint
+from repertory.config import CountingConfig, EvaluationConfig, RunConfig
+from repertory.run_directory import RunDirectory
 from repertory.types import Unroll, Weights
 
 # What the learner's process needs of the tests travels by value: it has no path to them.
@@ -80,3 +83,29 @@ def test_workers_act_with_the_masks_that_were_published_with_their_weights(
     assert 2 < last["test/mask_versions"] < last["test/publications"]
     assert last["test/mask_objects"] == last["test/mask_versions"]
     assert {score.task for score in newest_scores(run)} >= set(config.tasks)
+
+
+@pytest.mark.slow
+def test_a_resumed_run_on_ray_goes_on_with_the_masks_it_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "LearnerHost", WatchingLearnerHost)
+    quiet = EvaluationConfig(at_end=False)
+    pace = {"runtime": "cluster", "evaluation": quiet, **HARMONY}
+    config = counting_config(total_steps=2_000, **pace)
+    run = new_run(tmp_path, config)
+    assert cluster.train(config, run, False) == 0
+    before, _, _ = checkpoint.load_latest(run.checkpoints)
+    spent = config.model_copy(update={"total_steps": before["counters"]["env_steps"]})
+    assert cluster.train(spent, RunDirectory.open(run.path), True) == 0
+    untouched, _, _ = checkpoint.load_latest(run.checkpoints)
+    for part in ("masks", "gradients", "network"):
+        assert_same(untouched["learner"][part], before["learner"][part], part)
+    assert_same(untouched["weights"], before["weights"], "weights")
+    longer = config.model_copy(update={"total_steps": before["counters"]["env_steps"] + 2_000})
+    assert cluster.train(longer, RunDirectory.open(run.path), True) == 0
+    after, _, _ = checkpoint.load_latest(run.checkpoints)
+    first, last = (state["weights"]["masks"][0] for state in (before, after))
+    assert last["version"] > first["version"] > 2
+    owned = [np.unpackbits(one["bits"], axis=1).sum(1).tolist() for one in (first, last)]
+    assert owned[0] == owned[1]

@@ -180,11 +180,12 @@ def test_what_masks_report_is_documented(tmp_path: Path, algorithm: str) -> None
         )
         ending = "_critic"
     names = {
-        re.sub(r"^(learner/harmony_layer\w*)/.*", r"\1/<layer>", name)
+        re.sub(r"^(learner/(harmony_layer|mask_density)\w*)/.*", r"\1/<layer>", name)
         for name in written(tmp_path, config)
     }
     assert {f"learner/{n}{ending}" for n in ("harmony", "mask_flips", "mask_overlap")} <= names
     assert f"learner/harmony_layer{ending}/<layer>" in names
+    assert f"learner/mask_density{ending}/<layer>" in names
     assert names - documented() - AXES == set()
 
 

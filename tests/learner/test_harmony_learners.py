@@ -224,6 +224,11 @@ def test_masks_change_by_schedule_and_keep_their_sizes(algorithm: str, variant: 
     assert -1.0 <= metrics[f"learner/harmony{ending}"] <= 1.0
     assert 0.0 < metrics[f"learner/harmony_null{ending}"] < 1.0
     assert f"learner/gradient_cosine_mean{ending}" in metrics
+    prefix = f"learner/mask_density{ending}/"
+    shares = [share for name, share in metrics.items() if name.startswith(prefix)]
+    assert len(shares) > 1
+    assert all(0.5 < share <= 1.0 for share in shares)
+    assert min(shares) < 0.9
 
 
 @pytest.mark.parametrize(
