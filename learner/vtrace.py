@@ -114,9 +114,9 @@ class VTraceLearner:
         if not isinstance(algorithm, VTraceConfig):
             raise ValueError(f"a V-trace learner needs algorithm.kind vtrace, got {algorithm.kind}")
         self._update = ActorCriticUpdate(network, config, tasks, device)
+        masks = self._update.masks
 
         def evaluate(batch: TensorBatch) -> UnrollOutputs:
-            masks = self._update.masks
             return outputs_of(network, batch, None if masks is None else masks.ready)
 
         def whole(batch: TensorBatch) -> UnrollOutputs:
@@ -131,10 +131,10 @@ class VTraceLearner:
         def mask_gradients(
             batch: TensorBatch, task: np.ndarray, *, full: bool
         ) -> list[TaskGradients]:
-            assert self._update.masks is not None
+            assert masks is not None
             return unroll_gradients(
                 network,
-                self._update.masks.layout,
+                masks.layout,
                 batch,
                 task,
                 tasks=network.tasks,
