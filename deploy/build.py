@@ -272,7 +272,9 @@ def evaluation_lane(config: RunConfig, tasks: Sequence[TaskSpec], seed: int) -> 
 
     def make(position: int, episode: int) -> Lanes:
         path = ("evaluation", tasks[position].name, episode)
-        return make_lanes(environment, tasks, [position], seed=seed, path=path)
+        return make_lanes(
+            environment, tasks, [position], seed=seed, path=path, run_seed=config.seed
+        )
 
     return make
 

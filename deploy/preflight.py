@@ -66,6 +66,8 @@ def check(config: RunConfig, *, probe_cluster: bool = True) -> Plan:
         *_nobody_to_guide(config, len(tasks)),
         *_few_rows(config, len(tasks)),
         *_few_cores(config),
+        *_indistinct(config, len(tasks)),
+        *_no_success(config),
     )
     if config.address and probe_cluster:
         address.probe(config.address)
@@ -275,4 +277,26 @@ def _few_cores(config: RunConfig) -> list[str]:
     return [
         f"{config.actors.count} actors share the {cores} cores of this machine; "
         f"actors.count {cores} is faster, or join a cluster with --address"
+    ]
+
+
+def _indistinct(config: RunConfig, tasks: int) -> list[str]:
+    network = config.network
+    told = network.conditioning != "none" or network.heads == "per_task"
+    if not is_off_policy(config) or tasks == 1 or told:
+        return []
+    return [
+        f"the network is not told which of the {tasks} tasks it plays, so all have one policy: "
+        "use --network.conditioning one_hot or --network.heads per_task"
+    ]
+
+
+def _no_success(config: RunConfig) -> list[str]:
+    algorithm = config.algorithm
+    if not isinstance(algorithm, SacConfig | Td3Config) or algorithm.guide.kind != "ctpg":
+        return []
+    if algorithm.guide.block != "success" or config.environment.suite != "halfcheetah":
+        return []
+    return [
+        "algorithm.guide.block success blocks nothing here: HalfCheetah's tasks know no success"
     ]

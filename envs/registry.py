@@ -151,6 +151,7 @@ def make_lanes(
     *,
     seed: int,
     path: tuple[str | int, ...],
+    run_seed: int | None = None,
 ) -> Lanes:
     """Make one lane per entry of `assignment`, an index into `tasks`.
 
@@ -158,8 +159,10 @@ def make_lanes(
         environment: the suite's settings.
         tasks: the run's tasks.
         assignment: which of `tasks` each lane plays.
-        seed: the run's seed.
+        seed: of the lanes' random streams, the run's or an evaluation's.
         path: name of these lanes' random streams, for instance ("actor", 3).
+        run_seed: the run's seed where `seed` is another one: what belongs to the tasks themselves
+            (Meta-World's fixed goals) follows from it. By default `seed`.
 
     Raises:
         EnvironmentFailure: an environment cannot be made.
@@ -172,7 +175,14 @@ def make_lanes(
         case MetaworldConfig():
             from envs.metaworld.lanes import MetaworldLanes
 
-            return MetaworldLanes(tasks, assignment, environment, seed=seed, path=path)
+            return MetaworldLanes(
+                tasks,
+                assignment,
+                environment,
+                seed=seed,
+                path=path,
+                goal_seed=seed if run_seed is None else run_seed,
+            )
         case HalfCheetahConfig():
             from envs.half_cheetah.lanes import HalfCheetahLanes
 

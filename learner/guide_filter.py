@@ -56,7 +56,9 @@ def filtered(
         temperature = agent.log_temperature.exp()[task.long()]
     count = action.shape[0]
     inputs = torch.cat([observation.expand(count, -1, -1), action], -1).flatten(0, 1)
-    quality = join_copies(critic.forward(inputs, task.repeat(count)).squeeze(-1), twins)
+    # As actors do: TD3 holds candidates against the smaller of the twins.
+    joined = "min" if agent.log_temperature is None else twins
+    quality = join_copies(critic.forward(inputs, task.repeat(count)).squeeze(-1), joined)
     own = own_value(quality.view(count, -1), log_probability, temperature)
     passed = policy_filter(join_copies(agent.comparable(observation, task), twins), own)
     return Filtered((~passed).float().mean(), (~passed.any(-1)).float().mean())

@@ -152,6 +152,9 @@ class LearnerHost:
         await asyncio.to_thread(self._experience.close)
         if self._thread is not None:
             await asyncio.to_thread(self._thread.join)
+        if self._failure is None and self._learner.version > self._door.newest.weights.version:
+            # The last evaluation is of what the last checkpoint holds.
+            await asyncio.to_thread(self._loop.publish)
 
     # -- workers ---------------------------------------------------------------------------------
 

@@ -94,7 +94,8 @@ class WorkerDoor:
     def silences(self) -> dict[int, float]:
         """Return the seconds since each worker was heard of; 0 for one that is held back."""
         now = time.monotonic()
+        # Of a copy: this may run beside the event loop, where a worker knocks for the first time.
         return {
             worker: 0.0 if self._held.get(worker) else now - heard
-            for worker, heard in self._heard.items()
+            for worker, heard in list(self._heard.items())
         }

@@ -44,6 +44,7 @@ class MetaworldLanes:
         *,
         seed: int,
         path: tuple[str | int, ...],
+        goal_seed: int | None = None,
     ) -> None:
         """Load one task per lane.
 
@@ -53,6 +54,7 @@ class MetaworldLanes:
             settings: the protocol.
             seed: the run's seed.
             path: name of this worker's random streams; each lane's are below it.
+            goal_seed: of the 50 fixed goals of each task, the run's seed; by default `seed`.
 
         Raises:
             BadInput: a name is not one of Meta-World's.
@@ -70,7 +72,7 @@ class MetaworldLanes:
                     MetaworldLane(
                         name,
                         settings,
-                        goal_seed=seed,
+                        goal_seed=seed if goal_seed is None else goal_seed,
                         generator=seeding.stream(seed, *path, "lane", lane),
                     )
                 )

@@ -98,7 +98,8 @@ class GuideConfig(Settings):
     """How twin critics are joined on both sides of the filter."""
     block: Literal["temperature", "success", "none"] = "temperature"
     """Tasks that act unguided. temperature: those whose log temperature is above the mean
-    (equation 14); success: those that succeed more often than `block_success`.
+    (equation 14); success: those whose latest training episodes, guided ones included, succeed
+    more often than `block_success`.
     """
     block_success: Probability = 0.8
     block_every: Positive = 10_000

@@ -34,6 +34,11 @@ def _unfit(algorithm: AlgorithmConfig, network: NetworkConfig) -> str | None:
                 return f"algorithm.kind {kind} has neither LSTM nor PopArt: leave both off"
             if network.conditioning == "embedding":
                 return f"algorithm.kind {kind} takes network.conditioning none or one_hot"
+            if isinstance(algorithm, Td3Config) and algorithm.rescale != "none":
+                return (
+                    f"algorithm.rescale {algorithm.rescale} weighs tasks by their temperatures, "
+                    "which td3 has not: use none"
+                )
         case _:
             if network.heads != "shared":
                 return (
@@ -59,7 +64,8 @@ def _guide_unfit(algorithm: AlgorithmConfig, environment: EnvironmentConfig) -> 
             f"algorithm.guide.step {algorithm.guide.step} is longer than an episode "
             f"(environment.horizon {horizon})"
         )
-    if algorithm.kind == "td3" and algorithm.guide.block == "temperature":
+    by_temperature = algorithm.guide.kind == "ctpg" and algorithm.guide.block == "temperature"
+    if algorithm.kind == "td3" and by_temperature:
         return (
             "algorithm.guide.block temperature needs temperatures, which td3 has not: "
             "use success or none"
@@ -125,7 +131,8 @@ class RunConfig(Settings):
         if not self.tasks:
             raise ValueError("tasks: need at least one task")
         behind = self.actors.version_delay + self.learner.publish_every - 1
-        if behind > self.queue.max_policy_lag:
+        replayed = isinstance(self.algorithm, SacConfig | Td3Config)
+        if behind > self.queue.max_policy_lag and not replayed:
             raise ValueError(
                 f"queue.max_policy_lag {self.queue.max_policy_lag} drops every unroll: "
                 f"actors.version_delay {self.actors.version_delay} and learner.publish_every "

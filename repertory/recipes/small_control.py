@@ -70,7 +70,9 @@ def _small(
             precision="fp32",
         ),
         actors=ActorConfig(count=1, lanes=count),
-        replay=ReplayConfig(capacity=steps_per_task * count, samples_per_insert=float(_SMALL_ROWS)),
+        replay=ReplayConfig(
+            capacity=steps_per_task * count, samples_per_insert=float(_SMALL_ROWS), saved=True
+        ),
         evaluation=EvaluationConfig(
             every_steps=steps_per_task * count // 10, episodes=5, lanes=5 * count
         ),

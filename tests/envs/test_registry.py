@@ -53,7 +53,8 @@ def test_names_and_suites_become_tasks_in_their_order() -> None:
         (
             ["ALE/Pong-v5"],
             "unknown task 'ALE/Pong-v5': no suite is called 'ALE'. "
-            "Did you mean 'atari/pong/m0d0'? Suites: atari, metaworld, halfcheetah, pointmass, counting.",
+            "Did you mean 'atari/pong/m0d0'? "
+            "Suites: atari, metaworld, halfcheetah, pointmass, counting.",
         ),
         (
             ["counting/0"],

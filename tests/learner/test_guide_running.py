@@ -185,7 +185,8 @@ def test_the_share_filtered_is_that_of_a_loop_over_states(algorithm: Any) -> Non
                     density = normal.log_prob(pre_tanh) - torch.log(1.0 - action.square())
                     bonus = -float(agent.log_temperature.exp()[task[row]] * density.sum())
                 pair = critic(torch.cat([seen, action.float()], -1), of)
-                estimates.append(float(pair.mean()) + bonus)
+                joined = pair.mean() if agent.log_temperature is not None else pair.min()
+                estimates.append(float(joined) + bonus)
         out = [float(value) < sum(estimates) / len(estimates) for value in values]
         kept_out += sum(out)
         none_passed += all(out)
