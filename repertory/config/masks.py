@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from repertory.config.base import NonNegativeFloat, Positive, PositiveFloat, Probability, Settings
+from repertory.config.base import NonNegativeFloat, Positive, Probability, Settings
 
 
 class MaskConfig(Settings):
@@ -39,9 +39,9 @@ class MaskConfig(Settings):
     """Batches that scoring gradients are averaged over before a mask update."""
     metrics_every: Positive = 1000
     """Learner updates between measurements of harmony, cosines and overlap."""
-    unseen_votes: PositiveFloat | None = None
-    """A task that was not trained on owns the weights that more than so many tasks own; by default
-    0.8 of the number of tasks.
+    unseen_votes: NonNegativeFloat = 0.0
+    """A task that was not trained on owns the weights that more than so many tasks own; 0 stands
+    for 0.8 of the number of tasks.
     """
     compat: Literal["none", "released"] = "none"
     """released: for comparison, what the authors' code does where it differs from the paper:

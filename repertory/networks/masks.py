@@ -148,7 +148,7 @@ class MaskReader:
         self, network: nn.Module, settings: MaskConfig, device: torch.device | str = "cpu"
     ) -> None:
         self.layout = layout_of(network, released=settings.compat == "released")
-        self._threshold, self._device = settings.unseen_votes, device
+        self._threshold, self._device = settings.unseen_votes or None, device
         self._last: tuple[PackedMasks, TaskMasks] | None = None
 
     def __call__(self, masks: PackedMasks) -> TaskMasks:
