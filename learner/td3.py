@@ -22,7 +22,6 @@ from learner.off_policy_update import OffPolicyUpdate
 from learner.replayed import TensorReplayBatch
 from learner.target_networks import fixed, follow, target_of
 from repertory.config import RunConfig, Td3Config
-from repertory.errors import BadInput
 from repertory.networks.control_agent import ControlAgent
 from repertory.types import ReplayBatch, TaskSpec, Weights
 
@@ -40,11 +39,6 @@ class Td3Learner:
         algorithm = config.algorithm
         if not isinstance(algorithm, Td3Config):
             raise ValueError(f"a TD3 learner needs algorithm.kind td3, got {algorithm.kind}")
-        if algorithm.rescale != "none":
-            raise BadInput(
-                f"algorithm.rescale {algorithm.rescale} weighs tasks by their temperatures, "
-                "which td3 has not: use none"
-            )
         self._update = OffPolicyUpdate(agent, config, tasks, device)
         self._algorithm = algorithm
         self._actor = agent.actor

@@ -223,12 +223,6 @@ def test_rows_that_are_not_ordered_by_task_in_equal_shares_are_refused() -> None
             learner.update(replayed(tasks, task=np.array(task, np.int32)), 0.0)
 
 
-def test_td3_refuses_to_weigh_tasks_by_temperatures_it_has_not() -> None:
-    config = off_policy_config(Td3Config(rescale="inverse_temperature"))
-    with pytest.raises(BadInput, match="use none"):
-        off_policy_learner(config, box_tasks(2))
-
-
 def test_a_critic_that_acting_needs_is_published_and_learns() -> None:
     tasks = box_tasks(2)
     config = off_policy_config(SacConfig(guide=GuideConfig(kind="qmp")))
