@@ -11,6 +11,10 @@ from typing import Any
 from repertory.ports import Experience
 from repertory.types import Unroll, Weights
 
+IN_TURN_S = 1.0
+"""A delivery that overtook another of its worker waits so long for it: Ray may hand an actor the
+smaller of two arguments first. What comes later than that is lost for good.
+"""
 HOLD_S = 5.0
 """A worker is held back for so long at most within one call; then it asks again."""
 
@@ -47,6 +51,8 @@ class WorkerDoor:
         self._heard: dict[int, float] = {}
         self._held: dict[int, int] = {}
         self._waiting = 0
+        # By worker: its incarnation, and the newest of its deliveries that was taken.
+        self._taken: dict[int, tuple[int, int]] = {}
 
     def open(self) -> None:
         """Let workers in: what a resumed run restores is restored by now, and weights are there."""
@@ -67,8 +73,22 @@ class WorkerDoor:
         # A resumed run's counters are restored at the start; nothing may be counted before.
         await self._open.wait()
         self._heard[unroll.worker] = time.monotonic()
+        await self._in_turn(unroll)
         self._experience.insert(unroll)
         return await self.room(unroll.worker)
+
+    async def _in_turn(self, unroll: Unroll) -> None:
+        """Let the deliveries before this one pass: replay joins a lane's steps in their order."""
+        end = time.monotonic() + IN_TURN_S
+        while unroll.sequence > self._next(unroll) and time.monotonic() < end:
+            await asyncio.sleep(0.002)
+        incarnation, sequence = self._taken.get(unroll.worker, (-1, 0))
+        if (unroll.incarnation, unroll.sequence) > (incarnation, sequence):
+            self._taken[unroll.worker] = (unroll.incarnation, unroll.sequence)
+
+    def _next(self, unroll: Unroll) -> int:
+        incarnation, sequence = self._taken.get(unroll.worker, (-1, 0))
+        return sequence + 1 if incarnation == unroll.incarnation else 1
 
     async def room(self, worker: int) -> Receipt:
         """Wait until another unroll is wanted, at most `HOLD_S`."""
