@@ -6,11 +6,9 @@ Axes: L lanes, N rows, S draws, A actions, D numbers of an observation, O output
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Float32, Int32
 from torch import Tensor
 
@@ -18,34 +16,15 @@ from actors.policy import Decision, Memoryless
 from repertory.config import RunConfig, SacConfig, Td3Config
 from repertory.networks.control_agent import ControlAgent, split_gaussian
 from repertory.networks.flat import load_vector
+from repertory.networks.gaussian import Drawn, draw
 from repertory.networks.kept_memory import keep_freed_memory
 from repertory.networks.masks import MaskReader
 from repertory.types import Weights
 
 
-class Sampled(NamedTuple):
-    """Actions with their log-densities."""
-
-    action: Float[Tensor, "*rows A"]
-    log_probability: Float[Tensor, "*rows"]
-
-
-def tanh_gaussian(outputs: Float[Tensor, "*rows O"], noise: Float[Tensor, "*draws A"]) -> Sampled:
-    """Return tanh(mean + deviation noise) and its log-density (Haarnoja et al. 2018, appendix C).
-
-    `noise` may have leading axes more than `outputs`. The slope of tanh is taken in the form that
-    neither overflows nor loses digits.
-    """
-    mean, log_deviation = split_gaussian(outputs)
-    pre_tanh = mean + log_deviation.exp() * noise
-    log_density = -0.5 * noise.square() - log_deviation - 0.5 * math.log(2.0 * math.pi)
-    log_slope = 2.0 * (math.log(2.0) - pre_tanh - F.softplus(-2.0 * pre_tanh))
-    return Sampled(torch.tanh(pre_tanh), (log_density - log_slope).sum(-1))
-
-
 def tanh_with_noise(
     outputs: Float[Tensor, "*rows A"], noise: Float[Tensor, "*draws A"], deviation: float
-) -> Sampled:
+) -> Drawn:
     """Return tanh(outputs) + deviation noise, cut to the box (Fujimoto et al. 2018).
 
     The log-density is the Gaussian's at the action that is played.
@@ -54,7 +33,7 @@ def tanh_with_noise(
     action = (centre + deviation * noise).clamp(-1.0, 1.0)
     standard = (action - centre) / deviation
     log_density = -0.5 * standard.square() - math.log(deviation) - 0.5 * math.log(2.0 * math.pi)
-    return Sampled(action, log_density.sum(-1))
+    return Drawn(action, log_density.sum(-1))
 
 
 class ControlPolicy(Memoryless):
@@ -135,14 +114,17 @@ class ControlPolicy(Memoryless):
                 sampled = self._with_noise(outputs, noise)
             else:
                 drawn = self.sample(outputs, draws=1)
-                sampled = Sampled(drawn.action[0], drawn.log_probability[0])
+                sampled = Drawn(drawn.action[0], drawn.log_probability[0])
             return sampled.action.numpy(), sampled.log_probability.numpy()
 
-    def sample(self, outputs: Float[Tensor, "*rows O"], *, draws: int) -> Sampled:
+    def sample(self, outputs: Float[Tensor, "*rows O"], *, draws: int) -> Drawn:
         """Draw actions [draws, *rows, A] of the policies whose actor gave `outputs`."""
-        shape = (draws, *outputs.shape[:-1], self.agent.action_size)
-        noise = torch.from_numpy(self.generator.standard_normal(shape, dtype=np.float32))
-        return self._with_noise(outputs, noise)
+        return self._with_noise(outputs, self.noise(draws, *outputs.shape[:-1]))
+
+    def noise(self, *shape: int) -> Float[Tensor, "*shape A"]:
+        """Return standard normal noise for so many actions."""
+        drawn = self.generator.standard_normal((*shape, self.agent.action_size), dtype=np.float32)
+        return torch.from_numpy(drawn)
 
     def load(self, weights: Weights) -> None:
         """Copy the flat vector into the agent; under masks, make ready each task's sub-network."""
@@ -158,7 +140,7 @@ class ControlPolicy(Memoryless):
             self.agent.wear(*(read(masks) for read, masks in pairs))
         self.version = weights.version
 
-    def _with_noise(self, outputs: Tensor, noise: Tensor) -> Sampled:
+    def _with_noise(self, outputs: Tensor, noise: Tensor) -> Drawn:
         if self._action_noise is None:
-            return tanh_gaussian(outputs, noise)
+            return draw(*split_gaussian(outputs), noise)
         return tanh_with_noise(outputs, noise, self._action_noise)

@@ -11,9 +11,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from learner.losses.gaussian import draw
-from repertory.networks.control_agent import ControlAgent, split_gaussian
-from repertory.networks.guidance import Twins, join_copies, own_value, policy_filter
+from repertory.networks.control_agent import ControlAgent
+from repertory.networks.guidance import Twins, join_copies, policy_filter, value_of_own_policy
 from repertory.networks.masked import MaskedMlp
 from repertory.networks.task_mlp import TaskMlp
 
@@ -44,21 +43,14 @@ def filtered(
     """Return what the filter keeps out at these states (He et al. 2024, equations 11 and 20)."""
     if agent.comparable is None:
         raise ValueError("there is no filter without a comparable critic")
-    outputs = agent.policies.forward(observation, task)[0]
-    if agent.log_temperature is None:
-        action = torch.tanh(outputs).unsqueeze(0)
-        log_probability = action.new_zeros(action.shape[:2])
-        temperature = log_probability[0]
-    else:
-        mean, log_deviation = (part.expand(samples, -1, -1) for part in split_gaussian(outputs))
-        noise = torch.randn(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)
-        action, log_probability = draw(mean, log_deviation, noise)
-        temperature = agent.log_temperature.exp()[task.long()]
-    count = action.shape[0]
-    inputs = torch.cat([observation.expand(count, -1, -1), action], -1).flatten(0, 1)
-    # As actors do: TD3 holds candidates against the smaller of the twins.
-    joined = "min" if agent.log_temperature is None else twins
-    quality = join_copies(critic.forward(inputs, task.repeat(count)).squeeze(-1), joined)
-    own = own_value(quality.view(count, -1), log_probability, temperature)
+    noise = None
+    if agent.log_temperature is not None:
+        noise = torch.randn(
+            (samples, len(task), agent.action_size),
+            generator=generator,
+            device=observation.device,
+            dtype=observation.dtype,
+        )
+    own = value_of_own_policy(agent, critic.forward, observation, task, noise=noise, twins=twins)
     passed = policy_filter(join_copies(agent.comparable(observation, task), twins), own)
     return Filtered((~passed).float().mean(), (~passed.any(-1)).float().mean())

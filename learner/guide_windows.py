@@ -14,11 +14,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from learner.losses.gaussian import draw
 from learner.losses.hindsight import distance_scores, gaussian_scores, likeliest, undo_tanh
 from learner.losses.windows import ends, last_observation, valid_steps
 from learner.replayed import TensorWindows
 from repertory.networks.control_agent import ControlAgent, split_gaussian
+from repertory.networks.gaussian import draw
 from repertory.networks.task_mlp import TaskMlp
 
 CHUNK_NUMBERS = {"cpu": 1_000_000, "cuda": 80_000_000}

@@ -13,7 +13,6 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from learner.losses.gaussian import Drawn, draw
 from learner.losses.soft_actor_critic import actor_rows, soft_value, temperature_rows
 from learner.losses.task_weights import by_task, loss_weights, per_task_means
 from learner.off_policy_update import OffPolicyUpdate
@@ -21,6 +20,7 @@ from learner.replayed import TensorReplayBatch
 from learner.target_networks import fixed, follow
 from repertory.config import RunConfig, SacConfig
 from repertory.networks.control_agent import ControlAgent, split_gaussian
+from repertory.networks.gaussian import Drawn, draw
 from repertory.types import ReplayBatch, TaskSpec, Weights
 
 

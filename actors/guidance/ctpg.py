@@ -6,6 +6,8 @@ C copies of a network, I inputs, O outputs.
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32, Int, Int32, Int64
@@ -17,10 +19,10 @@ from repertory.networks.guidance import (
     best_or_any,
     draw_candidate,
     join_copies,
-    own_value,
     policy_filter,
     restrict,
     selectable,
+    value_of_own_policy,
 )
 from repertory.networks.masked import MaskedMlp
 from repertory.networks.task_mlp import TaskMlp
@@ -94,19 +96,17 @@ class CtpgChooser:
         agent, settings = self._control.agent, self._settings
         critic = agent.values
         assert critic is not None
-        outputs = agent.policies.forward(observation, task)[0]
-        if agent.log_temperature is None:
-            action = torch.tanh(outputs)
-            twins = _evaluate(critic, torch.cat([observation, action], -1), task)[..., 0]
-            zeros = torch.zeros(len(task))
-            return own_value(join_copies(twins, "min")[None], zeros[None], zeros)
-        samples = settings.filter_samples
-        action, log_probability = self._control.sample(outputs, draws=samples)
-        repeated = observation.unsqueeze(1).expand(-1, samples, -1)
-        rows = torch.cat([repeated, action.transpose(0, 1)], -1).flatten(0, 1)
-        twins = _evaluate(critic, rows, task.repeat_interleave(samples))[..., 0]
-        value = join_copies(twins, settings.filter_twins).view(-1, samples).T
-        return own_value(value, log_probability, agent.log_temperature[task].exp())
+        noise = None
+        if agent.log_temperature is not None:
+            noise = self._control.noise(settings.filter_samples, len(task))
+        return value_of_own_policy(
+            agent,
+            partial(_evaluate, critic),
+            observation,
+            task,
+            noise=noise,
+            twins=settings.filter_twins,
+        )
 
     def observe(
         self,

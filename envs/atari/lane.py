@@ -14,10 +14,11 @@ import ale_py
 import numpy as np
 
 from envs.atari import catalog
-from envs.atari.noise import StickyActions, generator_words, set_generator_words
+from envs.atari.noise import StickyActions
 from envs.atari.resize import AreaResize
 from repertory.config import AtariConfig
 from repertory.ports import State
+from repertory.seeding import generator_words, set_generator_words
 
 _NOOP = ale_py.Action.NOOP
 _FIRE = ale_py.Action.FIRE

@@ -14,7 +14,6 @@ import numpy as np
 from repertory.ports import State
 
 _BLOCK = 512
-_WORD = (1 << 64) - 1
 
 
 class StickyActions:
@@ -59,22 +58,3 @@ class StickyActions:
             "state": {"key": key, "pos": int(state["position"])},
         }
         self.pending[:] = np.asarray(state["pending"]).tolist()
-
-
-def generator_words(generator: np.random.Generator) -> np.ndarray:
-    """Return the state of a PCG64 generator as six 64-bit words."""
-    state: dict[str, Any] = generator.bit_generator.state  # type: ignore[assignment]
-    value, increment = state["state"]["state"], state["state"]["inc"]
-    words = [value >> 64, value & _WORD, increment >> 64, increment & _WORD]
-    return np.array([*words, state["has_uint32"], state["uinteger"]], dtype=np.uint64)
-
-
-def set_generator_words(generator: np.random.Generator, words: np.ndarray) -> None:
-    """Put a PCG64 generator into a state of `generator_words`."""
-    high, low, increment_high, increment_low, has_uint32, uinteger = (int(word) for word in words)
-    generator.bit_generator.state = {
-        "bit_generator": "PCG64",
-        "state": {"state": high << 64 | low, "inc": increment_high << 64 | increment_low},
-        "has_uint32": has_uint32,
-        "uinteger": uinteger,
-    }

@@ -10,7 +10,6 @@ import mujoco
 import numpy as np
 from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 
-from envs.atari.noise import generator_words, set_generator_words
 from envs.metaworld import attributes
 from envs.metaworld.catalog import package_name
 from envs.metaworld.fast import fast_class
@@ -19,6 +18,7 @@ from envs.metaworld.picture import Picture
 from envs.metaworld.snapshot import MODEL_EDITS, POSES, Snapshot
 from repertory.config import MetaworldConfig
 from repertory.ports import State
+from repertory.seeding import generator_words, set_generator_words
 
 _UNSTABLE = (
     mujoco.mjtWarning.mjWARN_BADQPOS,

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from learner.losses.gaussian import ACTION_LIMIT
+from repertory.networks.gaussian import ACTION_LIMIT
 
 
 def undo_tanh(action: Float[Tensor, "*rows A"]) -> Float[Tensor, "*rows A"]:

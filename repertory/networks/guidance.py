@@ -1,10 +1,12 @@
 """The gates between a guide and the policies it chooses from, as functions of networks' outputs.
 
-Axes: N rows, J candidates, S sampled actions, C copies of a critic (two for twins).
+Axes: N rows, J candidates, S sampled actions, C copies of a critic (two for twins), D numbers of an
+observation, A actions.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -13,6 +15,8 @@ from jaxtyping import Bool, Float, Float32, Int, Int64
 from torch import Tensor
 
 from repertory.networks.acting import select_actions
+from repertory.networks.control_agent import ControlAgent, split_gaussian
+from repertory.networks.gaussian import draw
 
 Twins = Literal["mean", "min"]
 FilterMode = Literal["on", "fallback_only", "off"]
@@ -33,6 +37,38 @@ def own_value(
     He et al. 2024, equation 20. Without temperatures (TD3) pass one action and zeros.
     """
     return (action_value - temperature * log_probability).mean(0)
+
+
+def value_of_own_policy(
+    agent: ControlAgent,
+    critic: Callable[[Tensor, Tensor], Tensor],
+    observation: Float[Tensor, "N D"],
+    task: Int[Tensor, " N"],
+    *,
+    noise: Float[Tensor, "S N A"] | None,
+    twins: Twins,
+) -> Float[Tensor, " N"]:
+    """Estimate each row's value under its task's own policy (equation 20), acting and learning.
+
+    `critic` answers (inputs, task) with [C, rows, 1]; it is asked for the S actions of one row
+    after another. `noise` draws the actions of SAC; TD3's own action needs none, and is always held
+    by the smaller of its twins (Fujimoto et al. 2018).
+    """
+    outputs = agent.policies.forward(observation, task)[0]
+    if agent.log_temperature is None:
+        action = torch.tanh(outputs).unsqueeze(0)
+        log_probability = action.new_zeros(action.shape[:2])
+        temperature, twins = log_probability[0], "min"
+    elif noise is None:
+        raise ValueError("a policy with a temperature is valued at drawn actions")
+    else:
+        action, log_probability = draw(*split_gaussian(outputs), noise)
+        temperature = agent.log_temperature.exp()[task.long()]
+    samples = action.shape[0]
+    repeated = observation.unsqueeze(1).expand(-1, samples, -1)
+    inputs = torch.cat([repeated, action.transpose(0, 1)], -1).flatten(0, 1)
+    value = join_copies(critic(inputs, task.repeat_interleave(samples)).squeeze(-1), twins)
+    return own_value(value.view(-1, samples).T, log_probability, temperature)
 
 
 def policy_filter(

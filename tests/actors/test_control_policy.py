@@ -9,9 +9,9 @@ from acting_agents import ACTIONS, SIZE, box_tasks, control, guided_config, weig
 
 from actors.control_policy import ControlPolicy
 from actors.policy import Decision, Policy
-from learner.losses.gaussian import draw
 from repertory.config import RunConfig
 from repertory.networks.control_agent import build_agent, split_gaussian
+from repertory.networks.gaussian import draw
 from repertory.seeding import stream
 
 SHAPES = [("per_task", "none"), ("per_task", "one_hot"), ("shared", "one_hot")]

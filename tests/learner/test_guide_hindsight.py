@@ -10,11 +10,11 @@ from guide_examples import HEADS, ONE_HOT, config_of, control_tasks, sac, td3, w
 
 import learner.guide_windows as guide_windows
 from learner.guide_windows import prepare, read_windows
-from learner.losses.gaussian import tanh_gaussian_log_probability_of_action
 from learner.losses.hindsight import distance_scores, gaussian_scores, likeliest, undo_tanh
 from learner.losses.windows import valid_steps
 from repertory.config import AlgorithmConfig, NetworkConfig
 from repertory.networks.control_agent import ControlAgent, build_agent, split_gaussian
+from repertory.networks.gaussian import tanh_gaussian_log_probability_of_action
 
 BOTH = HEADS.model_copy(update={"conditioning": "one_hot"})
 TASKS = control_tasks(3)

@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from learner.losses.deterministic_policy_gradient import smoothed_action
-from learner.losses.gaussian import (
+from learner.losses.soft_actor_critic import actor_rows, soft_value, temperature_rows
+from learner.losses.task_weights import by_task, joined, kept_tasks, loss_weights, per_task_means
+from learner.losses.twin_critic import one_step_target, squared_errors
+from repertory.networks.gaussian import (
     draw,
     tanh_gaussian_log_probability,
     tanh_gaussian_log_probability_of_action,
 )
-from learner.losses.soft_actor_critic import actor_rows, soft_value, temperature_rows
-from learner.losses.task_weights import by_task, joined, kept_tasks, loss_weights, per_task_means
-from learner.losses.twin_critic import one_step_target, squared_errors
 
 
 def test_the_task_with_the_lowest_temperature_weighs_most() -> None:

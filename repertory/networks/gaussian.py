@@ -18,7 +18,7 @@ ACTION_LIMIT = 0.999999
 
 
 class Drawn(NamedTuple):
-    """Actions of a policy at its own draws."""
+    """Actions of a policy at its own draws, with their log-densities."""
 
     action: Float[Tensor, "*rows A"]
     """In (-1, 1), or at its ends where tanh rounds to them."""
@@ -52,10 +52,13 @@ def tanh_gaussian_log_probability_of_action(
 
 
 def draw(
-    mean: Float[Tensor, "*rows A"],
-    log_deviation: Float[Tensor, "*rows A"],
-    noise: Float[Tensor, "*rows A"],
+    mean: Float[Tensor, "*#rows A"],
+    log_deviation: Float[Tensor, "*#rows A"],
+    noise: Float[Tensor, "*#rows A"],
 ) -> Drawn:
-    """Return the actions that standard normal `noise` draws, differentiable in the policy."""
+    """Return the actions that standard normal `noise` draws, differentiable in the policy.
+
+    `noise` may have leading axes more than the policy's rows.
+    """
     pre_tanh = mean + torch.exp(log_deviation) * noise
     return Drawn(torch.tanh(pre_tanh), tanh_gaussian_log_probability(mean, log_deviation, pre_tanh))
