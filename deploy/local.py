@@ -160,7 +160,7 @@ def train(
         local.restore(state)
         recorder.restore(state)
         log.info("resumed from %s", path.name)
-    evaluated = _evaluation_index(config, local.experience.steps)
+    evaluated = config.evaluation.index(local.experience.steps)
     saved_at = logged_at = local.loop.updates
     saved_wall = recorder.wall_s
     ended_early = False
@@ -173,7 +173,7 @@ def train(
                 if updates - logged_at >= config.logging.every_updates:
                     _log(local, recorder)
                     logged_at = updates
-                due = _evaluation_index(config, local.experience.steps)
+                due = config.evaluation.index(local.experience.steps)
                 if due > evaluated:
                     evaluated = due
                     _evaluate(local, recorder, stop)
@@ -219,11 +219,6 @@ def _evaluate(local: LocalRun, recorder: Recorder, stop: StopRequest) -> None:
         [] if stop else films_of(local.config, weights, names, seed=settings.seed, env_steps=steps)
     )
     recorder.evaluation(steps, local.loop.updates, scores, films)
-
-
-def _evaluation_index(config: RunConfig, env_steps: int) -> int:
-    every = config.evaluation.every_steps
-    return env_steps // every if every else 0
 
 
 def _checkpoint_due(config: RunConfig, updates: int, seconds: float) -> bool:

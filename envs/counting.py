@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from envs.box_actions import check_box
+from envs.same_tasks import check_same_tasks
 from repertory.config import CountingConfig
 from repertory.errors import BadInput, EnvironmentFailure
 from repertory.ports import State
@@ -115,10 +116,7 @@ class CountingLanes:
 
     def restore(self, state: State) -> None:
         """Take up a state from `state()` of lanes with the same tasks."""
-        if list(state["names"]) != self._names:
-            raise BadInput(
-                f"the saved lanes play {list(state['names'])}, these lanes play {self._names}."
-            )
+        check_same_tasks(state["names"], self._names)
         self._episode = np.array(state["episode"], dtype=np.int64)
         self._step = np.array(state["step"], dtype=np.int64)
         self._over = np.array(state["over"], dtype=np.bool_)

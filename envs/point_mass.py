@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from envs.box_actions import check_box
+from envs.same_tasks import check_same_tasks
 from repertory import seeding
 from repertory.config import PointMassConfig
 from repertory.errors import BadInput, did_you_mean
@@ -217,10 +218,7 @@ class PointMassLanes:
         Raises:
             BadInput: the state is of other tasks.
         """
-        if list(state["names"]) != self._names:
-            raise BadInput(
-                f"the saved lanes play {list(state['names'])}, these lanes play {self._names}."
-            )
+        check_same_tasks(state["names"], self._names)
         self._position = np.array(state["position"], dtype=np.float64)
         self._over = np.array(state["over"], dtype=np.bool_)
         self._reached = np.array(state["reached"], dtype=np.bool_)

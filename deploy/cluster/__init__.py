@@ -3,12 +3,12 @@
     WorkerHost x N --insert(unroll)--> LearnerHost (queues, prefetch, updates) --weights-->
     WorkerHost
           ^                                |  heartbeat, report, state
-          +------ start, replace ------ supervisor (driver): metrics, checkpoints, evaluation
+          +------ start, replace ------ Supervisor (driver): metrics, checkpoints, evaluation
 
 Unrolls and weights travel between the actors; the driver only sees counters and, at a checkpoint,
 the learner's state.
 """
 
-from deploy.cluster.supervisor import train
+from deploy.cluster.training import train
 
 __all__ = ["train"]

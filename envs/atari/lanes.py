@@ -9,6 +9,7 @@ import numpy as np
 
 from envs.atari import catalog
 from envs.atari.lane import AtariLane
+from envs.same_tasks import check_same_tasks
 from repertory import seeding
 from repertory.config import AtariConfig
 from repertory.errors import BadInput, EnvironmentFailure
@@ -143,10 +144,7 @@ class AtariLanes:
             BadInput: the state is of other tasks.
             EnvironmentFailure: a lane's state is damaged.
         """
-        if list(state["names"]) != self._names:
-            raise BadInput(
-                f"the saved lanes play {list(state['names'])}, these lanes play {self._names}."
-            )
+        check_same_tasks(state["names"], self._names)
         for index, (lane, saved) in enumerate(zip(self._lanes, state["lanes"], strict=True)):
             try:
                 lane.restore(saved)

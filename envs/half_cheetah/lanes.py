@@ -13,6 +13,7 @@ import numpy as np
 from envs.box_actions import check_box
 from envs.half_cheetah import bodies, catalog
 from envs.offscreen import Camera
+from envs.same_tasks import check_same_tasks
 from repertory import seeding
 from repertory.config import HalfCheetahConfig
 from repertory.errors import BadInput, EnvironmentFailure
@@ -166,10 +167,7 @@ class HalfCheetahLanes:
         Raises:
             BadInput: the state is of other tasks or of another horizon.
         """
-        if list(state["names"]) != self._names:
-            raise BadInput(
-                f"the saved lanes play {list(state['names'])}, these lanes play {self._names}."
-            )
+        check_same_tasks(state["names"], self._names)
         if state["horizon"] != self._horizon:
             raise BadInput(
                 f"the saved lanes have a horizon of {state['horizon']} steps, "

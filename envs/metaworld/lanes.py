@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from envs.same_tasks import check_same_tasks
 from repertory import seeding
 from repertory.config import MetaworldConfig
 from repertory.errors import BadInput, EnvironmentFailure
@@ -162,10 +163,7 @@ class MetaworldLanes:
             BadInput: the state is of other tasks.
             EnvironmentFailure: a lane's state is damaged.
         """
-        if list(state["names"]) != self._names:
-            raise BadInput(
-                f"the saved lanes play {list(state['names'])}, these lanes play {self._names}."
-            )
+        check_same_tasks(state["names"], self._names)
         for index, (lane, saved) in enumerate(zip(self._lanes, state["lanes"], strict=True)):
             try:
                 lane.restore(saved)

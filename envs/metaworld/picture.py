@@ -8,16 +8,10 @@ from typing import Any
 import mujoco
 import numpy as np
 
+from envs.offscreen import open_renderer
 from repertory.errors import BadInput
 
 _CAMERA = "corner2"
-
-
-class _Renderer(mujoco.Renderer):  # type: ignore[misc]
-    """The simulator's, which does not complain again when it goes half made."""
-
-    _gl_context: Any = None
-    _mjr_context: Any = None
 
 
 class Picture:
@@ -32,16 +26,13 @@ class Picture:
         self.size = (height, width)
         try:
             _find_library()
-            self._renderer = _Renderer(model, height, width)
+            self._renderer = open_renderer(model, height, width)
         except Exception as error:
             raise BadInput(
                 "Meta-World cannot be drawn here: set MUJOCO_GL=egl (needs libegl1 and Mesa or a "
                 "GPU's driver) or MUJOCO_GL=osmesa (needs libosmesa6) before the start "
                 f"({error})."
             ) from error
-        # They take three quarters of the time where there is no GPU.
-        self._renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = False
-        self._renderer.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = False
 
     def draw(self, data: Any) -> np.ndarray:
         """Return the scene as it is, uint8 [height, width, 3]."""

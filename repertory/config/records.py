@@ -31,6 +31,10 @@ class EvaluationConfig(Settings):
     videos: NonNegative = 0
     """Tasks of which one episode is filmed at each evaluation."""
 
+    def index(self, env_steps: int) -> int:
+        """Return how many evaluations were due after so many agent steps; 0 where none is."""
+        return env_steps // self.every_steps if self.every_steps else 0
+
     @model_validator(mode="after")
     def _played(self) -> EvaluationConfig:
         if not self.policies:

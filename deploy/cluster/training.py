@@ -1,0 +1,92 @@
+"""The driver of a run on Ray: from a config or a checkpoint to the last evaluation."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from deploy import build
+from deploy.cluster.faults import ANSWER_S
+from deploy.cluster.ray_session import ray_session
+from deploy.cluster.supervisor import HEARTBEAT_S, Supervisor
+from deploy.recorder import Recorder
+from deploy.signals import StopRequest
+from deploy.sinks import sinks_of
+from repertory import checkpoint
+from repertory.config import RunConfig
+from repertory.errors import RepertoryError
+
+if TYPE_CHECKING:
+    from repertory.run_directory import RunDirectory
+
+log = logging.getLogger(__name__)
+
+
+def train(config: RunConfig, run: RunDirectory, resume: bool) -> int:
+    """Train on Ray and return the exit code."""
+    state = None
+    if resume:
+        state, path, _ = checkpoint.load_latest(run.checkpoints)
+        log.info("resumed from %s", path.name)
+    tasks = build.tasks_of(config)
+    with StopRequest() as stop, ray_session(config):
+        # Ray puts a SIGTERM handler of its own in place when it connects.
+        stop.rearm()
+        recorder = Recorder(config, tasks, run, sinks_of(config, tasks, run))
+        if state is not None:
+            recorder.restore(state)
+        supervisor = Supervisor(config, run, recorder)
+        try:
+            supervisor.start(state)
+            del state
+            _watch(config, supervisor, recorder, stop)
+            _end(config, supervisor, stop)
+        except RepertoryError as failure:
+            run.event("failed", reason=str(failure))
+            raise
+        finally:
+            recorder.close()
+    return stop.exit_code
+
+
+def _watch(
+    config: RunConfig, supervisor: Supervisor, recorder: Recorder, stop: StopRequest
+) -> None:
+    beat = supervisor.heartbeat()
+    evaluated = config.evaluation.index(beat.env_steps)
+    logged = recorder.wall_s
+    saved, saved_updates = recorder.wall_s, beat.updates
+    while beat.env_steps < config.total_steps and not stop:
+        time.sleep(HEARTBEAT_S)
+        beat = supervisor.heartbeat()
+        now = recorder.wall_s
+        if now - logged >= config.logging.every_s:
+            supervisor.ask_report()
+            logged = now
+        supervisor.take_report(0.0)
+        due = config.evaluation.index(beat.env_steps)
+        if due > evaluated and supervisor.begin_evaluation(beat):
+            evaluated = due
+        supervisor.evaluations.collect(0.0)
+        by_updates = config.checkpoint.every_updates
+        if (by_updates and beat.updates - saved_updates >= by_updates) or (
+            not by_updates and now - saved >= config.checkpoint.every_s
+        ):
+            supervisor.save()
+            saved, saved_updates = now, beat.updates
+
+
+def _end(config: RunConfig, supervisor: Supervisor, stop: StopRequest) -> None:
+    supervisor.stop()
+    supervisor.take_report(ANSWER_S)
+    supervisor.ask_report()
+    supervisor.take_report(ANSWER_S)
+    supervisor.save(last=True)
+    supervisor.heartbeat_of_learner()
+    if not stop and config.evaluation.at_end:
+        while not stop and supervisor.evaluations.under_way:
+            supervisor.evaluations.collect(1.0)
+        supervisor.begin_evaluation(supervisor.heartbeat_of_learner())
+        while not stop and supervisor.evaluations.under_way:
+            supervisor.evaluations.collect(1.0)
