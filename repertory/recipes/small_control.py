@@ -119,6 +119,18 @@ def _small_pairs() -> tuple[Recipe, ...]:
                 steps_per_task=100_000,
             ),
         ]
+    # What gradient methods are compared on (docs/results.md): legs and torsos that differ in size.
+    recipes.append(
+        _small(
+            "halfcheetah-mt8-small",
+            "eight bodies, a small network, minutes on one core",
+            ("halfcheetah/mt8",),
+            HalfCheetahConfig(),
+            count=8,
+            guide=GuideConfig(),
+            steps_per_task=50_000,
+        )
+    )
     return tuple(recipes)
 
 
