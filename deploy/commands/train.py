@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from repertory.run_directory import RunDirectory
 
 USAGE = "repertory train RECIPE [options] | repertory train --resume RUN_DIR [options]"
+AUTO = Path("auto")
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +31,9 @@ class Options(Settings):
     """What to run and where to keep it; everything else is the run's own config."""
 
     resume: Path | None = None
-    """Go on with the run of this directory, from its newest good checkpoint."""
+    """Go on with the run of this directory, from its newest good checkpoint; auto: with the run
+    called --name if there is one, else start it, so that one command can be sent again and again.
+    """
     config: tuple[Path, ...] = ()
     """YAML files of settings, laid over the recipe in their order; flags come last."""
     name: str = ""
@@ -56,15 +59,21 @@ def run(tokens: Sequence[str]) -> int:
     chosen, texts, words = _parse(tokens)
     if len(words) > 1:
         raise BadInput(f"unexpected '{words[1]}'; usage: {USAGE}")
+    if chosen.resume == AUTO:
+        return _start_or_resume(chosen, texts, words)
     if chosen.resume is not None:
         if words or chosen.name:
             given = f"recipe '{words[0]}'" if words else f"--name {chosen.name}"
             raise BadInput(f"--resume takes recipe and name from the run: drop {given}")
         return _resume(chosen, texts)
+    return _start(chosen, _described(chosen, texts, words))
+
+
+def _described(chosen: Options, texts: Texts, words: Sequence[str]) -> RunConfig:
     if not words and not chosen.config:
         raise BadInput(f"RECIPE is missing; recipes: {', '.join(RECIPES)}")
     base = get(words[0]).config if words else RunConfig()
-    return _start(chosen, resolve(base, chosen.config, texts))
+    return resolve(base, chosen.config, texts)
 
 
 def _parse(tokens: Sequence[str]) -> tuple[Options, Texts, list[str]]:
@@ -94,15 +103,41 @@ def _start(chosen: Options, config: RunConfig) -> int:
         lock.release()
 
 
+def _start_or_resume(chosen: Options, texts: Texts, words: Sequence[str]) -> int:
+    """Do what is left of the run called `chosen.name`: all of it, the rest, or nothing."""
+    if not chosen.name:
+        raise BadInput("--resume auto goes on with the run of a name: give one with --name")
+    path = chosen.runs_dir / chosen.name
+    # A directory without a config is that of a run that ended before it began.
+    if not (path / "config.json").is_file():
+        return _start(chosen, _described(chosen, texts, words))
+    again = chosen.model_copy(update={"resume": path})
+    if words and (recipe := _recipe_of(path)) != get(words[0]).config.recipe:
+        raise BadInput(f"{path} is a run of recipe '{recipe}', not '{words[0]}': use another name")
+    return _resume(again, texts)
+
+
+def _recipe_of(path: Path) -> str:
+    from repertory.run_directory import RunDirectory
+
+    return RunDirectory.open(path).read_config()[0].recipe
+
+
 def _resume(chosen: Options, texts: Texts) -> int:
+    from repertory import checkpoint
     from repertory.run_directory import RunDirectory
 
     assert chosen.resume is not None
+    # Whoever sends one command again and again has a name for the run, and wants no complaints.
+    unattended = bool(chosen.name)
     directory = RunDirectory.open(chosen.resume)
     before, protocol = directory.read_config()
     config = resolve(before, chosen.config, texts)
     check_resume(before, config)
     done = _steps_done(directory)
+    if done >= config.total_steps and unattended:
+        print(f"nothing left to train: {done} of {config.total_steps} steps")
+        return 0
     if done >= config.total_steps:
         raise BadInput(
             f"nothing left to train: {done} of {config.total_steps} steps; raise --total_steps"
@@ -117,7 +152,8 @@ def _resume(chosen: Options, texts: Texts) -> int:
         directory.check_writable(force=chosen.force)
         if config != before:
             directory.write_config(config, now)
-        return _train(config, directory, resume=True)
+        begun = not unattended or bool(checkpoint.list_checkpoints(directory.checkpoints))
+        return _train(config, directory, resume=begun)
     finally:
         lock.release()
 
