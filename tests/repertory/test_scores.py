@@ -1,0 +1,164 @@
+"""Normalised scores and their aggregates, held to worked examples, slow twins and scipy."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from envs.atari.catalog import modes, parse
+from repertory.scores import aggregates
+from repertory.scores.normalise import human_ranges, normalised
+
+# Two tasks, four runs: task means 2.5 and 0.25.
+WORKED = np.array([[1.0, 0.1], [2.0, 0.2], [3.0, 0.3], [4.0, 0.4]])
+
+
+def random_scores(runs: int = 5, tasks: int = 4, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(0.8, 0.5, (runs, tasks))
+
+
+def test_random_play_scores_zero_and_the_reference_one():
+    random, reference = np.array([1.7, -20.7]), np.array([30.5, 14.6])
+    scores = normalised(np.stack([random, reference, [16.1, -3.05]]), random, reference)
+    np.testing.assert_allclose(scores, [[0, 0], [1, 1], [0.5, 0.5]])
+
+
+def test_a_reference_that_plays_worse_than_random_turns_the_scale_round():
+    scores = normalised(np.array([[5.0]]), np.array([10.0]), np.array([0.0]))
+    assert scores == [[0.5]]
+
+
+@pytest.mark.parametrize("reference", [1.7, float("nan")])
+def test_a_reference_equal_to_random_play_is_refused(reference):
+    with pytest.raises(ValueError, match=r"task 0: random play has 1\.7"):
+        normalised(np.array([[2.0]]), np.array([1.7]), np.array([reference]))
+
+
+def test_the_human_table_has_57_tasks_that_the_emulator_knows():
+    ranges = human_ranges()
+    assert len(ranges) == 57
+    assert len({parse(name).game for name in ranges}) == 57
+    assert ranges["atari/breakout/m0d0"] == (1.7, 30.5)
+    assert ranges["atari/yars_revenge/m0d0"] == (3092.9, 54576.9)
+    assert ranges["atari/centipede/m22d0"] == (2090.9, 12017.0)
+
+
+def test_only_default_variants_have_human_scores():
+    games = [parse(name) for name in human_ranges()]
+    assert all(task.difficulty == 0 and task.mode == modes(task.game)[0] for task in games)
+    assert "atari/breakout/m4d0" not in human_ranges()
+    assert "metaworld/reach" not in human_ranges()
+
+
+def test_the_aggregates_of_a_worked_example():
+    # Sorted: .1 .2 .3 .4 1 2 3 4; the middle half is .3 .4 1 2.
+    assert aggregates.interquartile_mean(WORKED) == pytest.approx(0.925)
+    assert aggregates.mean(WORKED) == pytest.approx(1.375)
+    assert aggregates.median(WORKED) == pytest.approx(1.375)
+    # Above 1 counts as 1: (4 x 1 + 1.0) / 8 of what could be had.
+    assert aggregates.optimality_gap(WORKED) == pytest.approx(1 - 5.0 / 8)
+
+
+def test_the_median_is_of_the_tasks_means():
+    scores = np.array([[0.0, 10.0, 1.0], [4.0, 0.0, 1.0]])
+    assert aggregates.median(scores) == 2.0  # task means 2, 5, 1
+    assert np.median(scores) == 1.0
+
+
+def test_the_interquartile_mean_equals_its_slow_twin():
+    scores = random_scores(8, 7)
+    ordered = sorted(scores.ravel())
+    quarter = len(ordered) // 4
+    twin = statistics.fmean(ordered[quarter:-quarter])
+    assert aggregates.interquartile_mean(scores) == pytest.approx(twin)
+
+
+def test_outliers_leave_the_interquartile_mean_alone():
+    scores = random_scores()
+    spoiled = scores.copy()
+    spoiled[np.unravel_index(scores.argmax(), scores.shape)] = 1e6
+    assert aggregates.interquartile_mean(spoiled) == aggregates.interquartile_mean(scores)
+
+
+@pytest.mark.parametrize("name", aggregates.STATISTICS)
+def test_a_stack_of_resamples_is_aggregated_one_by_one(name):
+    statistic = aggregates.STATISTICS[name]
+    drawn = aggregates.resampled(random_scores(), np.random.default_rng(1), 6)
+    np.testing.assert_allclose(statistic(drawn), [statistic(one) for one in drawn])
+
+
+def test_runs_are_resampled_within_each_task_and_tasks_apart():
+    scores = np.arange(12.0).reshape(3, 4)
+    drawn = aggregates.resampled(scores, np.random.default_rng(2), 400)
+    assert drawn.shape == (400, 3, 4)
+    for task in range(4):
+        assert set(np.unique(drawn[..., task])) == set(scores[:, task])
+    # Whole runs would keep tasks together: then every row would be one of the three.
+    rows = {tuple(row) for row in drawn.reshape(-1, 4)}
+    assert len(rows) == 3**4
+
+
+@pytest.mark.parametrize("name", aggregates.STATISTICS)
+def test_intervals_agree_with_the_bootstrap_of_scipy(name):
+    scores = random_scores(6, 5)
+    statistic = aggregates.STATISTICS[name]
+    ours = aggregates.estimate(scores, statistic, np.random.default_rng(3))
+    twin = stats.bootstrap(
+        tuple(scores.T),
+        lambda *columns, axis: statistic(np.stack([np.moveaxis(c, axis, -1) for c in columns], -1)),
+        n_resamples=4000,
+        method="percentile",
+        rng=np.random.default_rng(4),
+    ).confidence_interval
+    width = twin.high - twin.low
+    assert ours.low == pytest.approx(twin.low, abs=0.12 * width)
+    assert ours.high == pytest.approx(twin.high, abs=0.12 * width)
+    assert ours.low < ours.value < ours.high
+
+
+def test_one_run_has_a_value_and_no_interval():
+    one = aggregates.estimate(WORKED[:1], aggregates.mean, np.random.default_rng(0))
+    assert one.value == pytest.approx(0.55)
+    assert np.isnan([one.low, one.high]).all()
+    assert np.isnan(aggregates.student_interval(WORKED[:1])).all()
+
+
+def test_a_profile_falls_from_one_to_zero_and_counts_strictly():
+    thresholds = np.array([-1.0, 0.1, 0.35, 1.0, 4.0])
+    profile = aggregates.performance_profile(WORKED, thresholds)
+    np.testing.assert_allclose(profile, [1, 7 / 8, 5 / 8, 3 / 8, 0])
+    low, high = aggregates.profile_band(WORKED, thresholds, np.random.default_rng(0))
+    assert (low <= profile).all()
+    assert (profile <= high).all()
+    assert (low < high)[1:4].all()
+
+
+def test_the_probability_of_improvement_is_the_mann_whitney_statistic_over_the_pairs():
+    first, second = random_scores(5, 3, seed=1).round(1), random_scores(4, 3, seed=2).round(1)
+    value = aggregates.probability_of_improvement(first, second)
+    of_scipy = stats.mannwhitneyu(first, second, axis=0, method="asymptotic").statistic / (5 * 4)
+    assert value == pytest.approx(of_scipy.mean())
+    slow = [
+        1.0 if a > b else 0.5 if a == b else 0.0
+        for task in range(3)
+        for a, b in itertools.product(first[:, task], second[:, task])
+    ]
+    assert value == pytest.approx(statistics.fmean(slow))
+
+
+def test_improvement_is_a_half_against_oneself_and_one_against_worse():
+    assert aggregates.probability_of_improvement(WORKED, WORKED) == 0.5
+    sure = aggregates.improvement(WORKED + 10, WORKED, np.random.default_rng(0))
+    assert sure == (1.0, 1.0, 1.0)
+    both = aggregates.improvement(WORKED, WORKED, np.random.default_rng(0))
+    assert both.low < 0.5 < both.high
+
+
+def test_students_interval_of_a_worked_example():
+    # Mean 2, standard deviation 1, three runs: 4.303 / sqrt(3).
+    half = aggregates.student_interval(np.array([[1.0], [2.0], [3.0]]))
+    assert half == pytest.approx([4.30265 / np.sqrt(3)], rel=1e-4)
