@@ -49,7 +49,7 @@ class DqnGuide:
             valued = self._target.of_counts(prepared.last, windows.task, counts)[0]
             target = window_target(
                 reward=self._algorithm.reward_scale * windows.reward,
-                length=windows.length,
+                length=prepared.guide_length,
                 ended=prepared.ended,
                 bootstrap=double_dqn_value(online=last, target=valued),
                 discount=self._algorithm.discount,

@@ -91,7 +91,13 @@ class GuideUpdate:
         of the budget spent, for the learning rate.
         Raises NumericalFailure when too many updates in a row were not finite.
         """
-        prepared = prepare(windows, len(self._tasks), self._algorithm.time_limit)
+        prepared = prepare(
+            windows,
+            len(self._tasks),
+            self._algorithm.time_limit,
+            official=self._algorithm.compat == "official",
+            hindsight=self._settings.hindsight,
+        )
         reading = read_windows(
             self._agent,
             prepared,

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from learner.losses.hindsight import distance_scores, gaussian_scores, likeliest, undo_tanh
-from learner.losses.windows import ends, last_observation, valid_steps
+from learner.losses.windows import ends, last_observation, slipped_lengths, valid_steps
 from learner.replayed import TensorWindows
 from repertory.networks.control_agent import ControlAgent, split_gaussian
 from repertory.networks.gaussian import draw
@@ -38,6 +38,10 @@ class GuideWindows(NamedTuple):
     first: Float[Tensor, "W D"]
     last: Float[Tensor, "W D"]
     """The observation that bootstraps each window."""
+    guide_length: Int[Tensor, " W"]
+    """Steps that the guide critics' targets sum."""
+    comparable_length: Int[Tensor, " W"]
+    """Steps that the comparable critics' targets sum."""
 
 
 class Reading(NamedTuple):
@@ -50,9 +54,17 @@ class Reading(NamedTuple):
 
 
 def prepare(
-    windows: TensorWindows, tasks: int, time_limit: Literal["bootstrap", "terminal"]
+    windows: TensorWindows,
+    tasks: int,
+    time_limit: Literal["bootstrap", "terminal"],
+    *,
+    official: bool = False,
+    hindsight: bool = True,
 ) -> GuideWindows:
-    """Order windows by task if they are not; the counts are one read from the device."""
+    """Order windows by task if they are not; the counts are one read from the device.
+
+    `official`: sum what CTPG's released code sums, where `hindsight` has a side effect.
+    """
     task = windows.task.cpu().long()
     if bool((task[1:] < task[:-1]).any()):
         order = task.argsort(stable=True).to(windows.task.device)
@@ -62,13 +74,17 @@ def prepare(
                 for entry in windows
             )
         )
+    ended = ends(windows.terminated, windows.truncated, time_limit)
+    slipped = slipped_lengths(windows.length, ended) if official else windows.length
     return GuideWindows(
         windows,
         torch.bincount(task, minlength=tasks).tolist(),
         valid_steps(windows.length, windows.reward.shape[0]),
-        ends(windows.terminated, windows.truncated, time_limit),
+        ended,
         windows.observation[0],
         last_observation(windows.observation, windows.length),
+        slipped if hindsight else windows.length,
+        slipped,
     )
 
 

@@ -83,6 +83,8 @@ class OffPolicyUpdate:
         self.surgery = GradientSurgery(config.gradients, [task.name for task in tasks], config.seed)
         self.version = 0
         self._config = config
+        # As CTPG's released code does, which rescales and masks out only plain losses.
+        self._raw_surgery = algorithm.compat == "official" and config.gradients.method == "pcgrad"
         self._by_task = PartGradients(self.surgery)
         self._parts: dict[str, GuardedStep] = {}
         self.masks = PartMasks(config, len(tasks), self.surgery, self.device)
@@ -192,6 +194,8 @@ class OffPolicyUpdate:
         means are, always the joint loss's.
         """
         stepped = self._parts[part]
+        if outputs is not None and self._raw_surgery:
+            weights, kept = torch.ones_like(weights), torch.ones_like(kept)
         loss = joined(means, weights, kept)
         if outputs is None:
             gradients = stepped.gradients(loss)

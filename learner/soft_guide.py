@@ -93,7 +93,7 @@ class SoftGuide:
             last_logits = self._policy.of_counts(last, windows.task, counts)[0]
             target = window_target(
                 reward=reward,
-                length=windows.length,
+                length=prepared.guide_length,
                 ended=prepared.ended,
                 bootstrap=guide_value(
                     logits=last_logits,
@@ -123,7 +123,7 @@ class SoftGuide:
                         log_probability=log_probability,
                         temperature=self._agent.log_temperature.exp()[index],
                     ),
-                    length=windows.length,
+                    length=prepared.comparable_length,
                     ended=prepared.ended,
                     bootstrap=comparable_value(
                         logits=last_logits,

@@ -29,6 +29,15 @@ def ends(
     return terminated | truncated if time_limit == "terminal" else terminated
 
 
+def slipped_lengths(length: Int[Tensor, " W"], ended: Bool[Tensor, " W"]) -> Int[Tensor, " W"]:
+    """Return how many steps of each window CTPG's released code sums: one of those that ended.
+
+    Its recursion multiplies by the end flag of the step before (of the last step, for the first),
+    and its hindsight overwrites the first step's flag with the product of all. For comparison only.
+    """
+    return torch.where(ended, torch.ones_like(length), length)
+
+
 def last_observation(
     observation: Float[Tensor, "K1 W D"], length: Int[Tensor, " W"]
 ) -> Float[Tensor, "W D"]:

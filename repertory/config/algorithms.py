@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from repertory.config.base import (
     Discount,
@@ -125,15 +125,38 @@ class GuideConfig(Settings):
         return (*tasks, *lent)
 
 
+_Limit = Literal["bootstrap", "terminal"]
+
+
+# `info` is pydantic's ValidationInfo, a protocol that cannot be checked at run time.
+def _official_limit(given: _Limit, info: Any) -> _Limit:
+    return "terminal" if (info.data or {}).get("compat") == "official" else given
+
+
+def _official_filter(given: GuideConfig, info: Any) -> GuideConfig:
+    if (info.data or {}).get("compat") != "official":
+        return given
+    return given.model_copy(update={"policy_filter": "fallback_only"})
+
+
 class _OffPolicyConfig(Settings):
     """What SAC and TD3 share."""
 
+    # Before the settings that it decides.
+    compat: Literal["none", "official"] = "none"
+    """official: for comparison, what CTPG's released code does where it departs from the paper. It
+    sets `time_limit` terminal and `guide.policy_filter` fallback_only; the guide's critics learn
+    of a window that ends an episode from its first step alone (an index slip and an aliased array
+    there); PCGrad sees losses before rescaling and maskout.
+    """
     discount: Discount = 0.99
     target_step: Annotated[float, Field(gt=0.0, le=1.0)] = 0.005
     """tau: share of the online weights in each soft update of the targets."""
     reward_scale: PositiveFloat = 1.0
     """Multiplies rewards on their way into targets; reported returns are always raw."""
-    time_limit: Literal["bootstrap", "terminal"] = "bootstrap"
+    time_limit: Annotated[_Limit, Field(validate_default=True), AfterValidator(_official_limit)] = (
+        "bootstrap"
+    )
     """bootstrap: a truncated episode's last observation is valued; terminal: taken for an end, as
     CTPG's released code does.
     """
@@ -149,7 +172,9 @@ class _OffPolicyConfig(Settings):
     """How actors act during `exploration_steps`."""
     exploration_steps: NonNegative = 2_000
     """Agent steps per task before the first update."""
-    guide: GuideConfig = GuideConfig()
+    guide: Annotated[
+        GuideConfig, Field(validate_default=True), AfterValidator(_official_filter)
+    ] = GuideConfig()
 
 
 class SacConfig(_OffPolicyConfig):
