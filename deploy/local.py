@@ -198,7 +198,8 @@ def _log(local: LocalRun, recorder: Recorder) -> None:
     metrics = local.learner.metrics() | local.experience.metrics()
     metrics["health/actors_alive"] = len(local.workers)
     guides = local.experience.guide_counts()
-    recorder.row(local.experience.steps, local.loop.updates, metrics, guides)
+    cosines = local.learner.cosines()
+    recorder.row(local.experience.steps, local.loop.updates, metrics, guides, cosines)
 
 
 def _evaluate(local: LocalRun, recorder: Recorder, stop: StopRequest) -> None:

@@ -19,6 +19,7 @@ from repertory import checkpoint
 from repertory.config import RunConfig
 from repertory.metrics import names
 from repertory.metrics.aggregate import EpisodeAverages
+from repertory.metrics.gradient_maps import CosineSums, GradientMaps
 from repertory.metrics.guidance import GuideMatrices, GuideMatrix, strongest
 from repertory.ports import State
 from repertory.types import EpisodeRecord, TaskSpec
@@ -49,6 +50,7 @@ class Recorder:
         if guide is not None:
             candidates = guide.candidate_names([t.name for t in tasks])
             self._matrices = GuideMatrices(len(tasks), candidates, config.total_steps)
+        self._gradients = GradientMaps([t.name for t in tasks], config.total_steps)
         self._started = time.monotonic()
         self._wall_before = 0.0
         self._last_row: tuple[float, int, int] | None = None
@@ -69,10 +71,12 @@ class Recorder:
         updates: int,
         metrics: Mapping[str, float],
         guides: Int64[np.ndarray, "M C"] | None = None,
+        cosines: Sequence[CosineSums] = (),
     ) -> None:
         """Write one row: x-axes, rates since the last row, episode means, and `metrics`.
 
-        `guides` are the steps of each task by whose policy acted, since the last row.
+        Since the last row, `guides` are the steps of each task by whose policy acted, `cosines`
+        those measured between the tasks' gradients.
         """
         wall = self.wall_s
         axes: dict[str, float | int] = {
@@ -92,6 +96,8 @@ class Recorder:
         row["health/failed_checkpoints"] = self._failed_saves
         if guides is not None and self._matrices is not None:
             row.update(self._guidance(self._matrices.add(guides, axes), guides))
+        for found in self._gradients.add(cosines, axes):
+            self._sink.gradients(found)
         self._sink.write(row)
 
     def _guidance(
@@ -180,10 +186,13 @@ class Recorder:
         self._averages.restore(state["recorder"]["averages"])
         if self._matrices is not None:
             self._matrices.since = int(state["counters"]["env_steps"])
+        self._gradients.since = int(state["counters"]["env_steps"])
 
     def close(self) -> None:
-        """Flush every sink; the matrix at hand is kept though it was not due."""
+        """Flush every sink; the matrices at hand are kept though they were not due."""
         rest = self._matrices.rest() if self._matrices is not None else None
         if rest is not None:
             self._sink.guides(rest)
+        for found in self._gradients.rest():
+            self._sink.gradients(found)
         self._sink.close()

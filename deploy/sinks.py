@@ -1,6 +1,6 @@
 """Which metric sinks a run has: the record file always, the terminal, and W&B unless disabled.
 
-A guided run also records who guides whom.
+A guided run also records who guides whom, one of several tasks how their gradients agree.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from rich.console import Console
 from deploy import build
 from repertory.config import RunConfig
 from repertory.metrics.fan_out import FanOut
+from repertory.metrics.gradient_maps import GradientMap
 from repertory.metrics.guidance import GuideMatrix
 from repertory.metrics.jsonl import JsonlSink, to_json_line
 from repertory.metrics.terminal import TerminalView
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 class RunSinks:
     """Rows to every sink; films and checkpoints to W&B, where there is one.
 
-    Matrices of whose policy acted go to `guidance`, a file, and to W&B.
+    Matrices of whose policy acted go to `guidance`, a file, and to W&B; maps of the tasks'
+    gradients to a file that is opened for the first of them, and to W&B.
     """
 
     def __init__(
@@ -36,10 +38,13 @@ class RunSinks:
         sinks: Sequence[MetricSink],
         wandb: WandbSink | None,
         guidance: JsonlSink | None = None,
+        gradients: Path | None = None,
     ) -> None:
         self._rows = FanOut([*sinks, *([wandb] if wandb is not None else [])])
         self._wandb = wandb
         self._guidance = guidance
+        self._gradients_path = gradients
+        self._gradients: JsonlSink | None = None
 
     def write(self, row: Mapping[str, float | int | str]) -> None:
         """Write one row to every sink."""
@@ -55,7 +60,17 @@ class RunSinks:
         if self._guidance is not None:
             self._guidance.append(to_json_line(matrix.row()))
         if self._wandb is not None:
-            self._wandb.guides(matrix)
+            self._wandb.picture(matrix.picture())
+
+    def gradients(self, found: GradientMap) -> None:
+        """Record how the tasks' gradients lie to each other, and show it as heat maps."""
+        if self._gradients is None and self._gradients_path is not None:
+            self._gradients = JsonlSink(self._gradients_path)
+        if self._gradients is not None:
+            self._gradients.append(to_json_line(found.row()))
+        if self._wandb is not None:
+            for picture in found.pictures():
+                self._wandb.picture(picture)
 
     def checkpoint(self, path: Path) -> None:
         """Keep a checkpoint as an artifact."""
@@ -64,8 +79,9 @@ class RunSinks:
 
     def close(self) -> None:
         """Flush and end every sink, in bounded time."""
-        if self._guidance is not None:
-            self._guidance.close()
+        for file in (self._guidance, self._gradients):
+            if file is not None:
+                file.close()
         self._rows.close()
 
 
@@ -93,4 +109,4 @@ def sinks_of(
         )
     view = TerminalView(names, config.total_steps, run.name, console=console)
     guidance = JsonlSink(run.guidance) if build.guide_of(config) is not None else None
-    return RunSinks([JsonlSink(run.metrics), view], wandb, guidance)
+    return RunSinks([JsonlSink(run.metrics), view], wandb, guidance, run.gradients)

@@ -23,6 +23,7 @@ from learner.losses.vtrace import LOG_RATIO_CEILING, discounts
 from learner.popart import HeadUpdate, normalised_returns
 from learner.update_metrics import report
 from repertory.config import PopArtConfig, PpoConfig, RunConfig
+from repertory.metrics.gradient_maps import CosineSums
 from repertory.networks.actor_critic import ActorCritic
 from repertory.seeding import stream
 from repertory.types import TaskSpec, Unroll, Weights
@@ -167,6 +168,10 @@ class PpoLearner:
     def metrics(self) -> dict[str, float]:
         """Return the means since the last call."""
         return self._update.metrics()
+
+    def cosines(self) -> list[CosineSums]:
+        """Return the cosines between the tasks' gradients measured since the last call."""
+        return self._update.surgery.sums.read()
 
     def state(self) -> dict[str, Any]:
         """Return network, optimiser, statistics, counters and the shuffling's random state."""

@@ -19,6 +19,7 @@ from learner.off_policy_update import OffPolicyUpdate
 from learner.replayed import TensorReplayBatch
 from learner.target_networks import fixed, follow
 from repertory.config import RunConfig, SacConfig
+from repertory.metrics.gradient_maps import CosineSums
 from repertory.networks.control_agent import ControlAgent, split_gaussian
 from repertory.networks.gaussian import Drawn, draw
 from repertory.types import ReplayBatch, TaskSpec, Weights
@@ -168,6 +169,10 @@ class SacLearner:
     def metrics(self) -> dict[str, float]:
         """Return the means since the last call."""
         return self._update.metrics()
+
+    def cosines(self) -> list[CosineSums]:
+        """Return the cosines between the tasks' gradients measured since the last call."""
+        return self._update.surgery.sums.read()
 
     def state(self) -> dict[str, Any]:
         """Return networks, optimisers, counters, noise and sums."""

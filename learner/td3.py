@@ -22,6 +22,7 @@ from learner.off_policy_update import OffPolicyUpdate
 from learner.replayed import TensorReplayBatch
 from learner.target_networks import fixed, follow, target_of
 from repertory.config import RunConfig, Td3Config
+from repertory.metrics.gradient_maps import CosineSums
 from repertory.networks.control_agent import ControlAgent
 from repertory.types import ReplayBatch, TaskSpec, Weights
 
@@ -114,6 +115,10 @@ class Td3Learner:
     def metrics(self) -> dict[str, float]:
         """Return the means since the last call."""
         return self._update.metrics()
+
+    def cosines(self) -> list[CosineSums]:
+        """Return the cosines between the tasks' gradients measured since the last call."""
+        return self._update.surgery.sums.read()
 
     def state(self) -> dict[str, Any]:
         """Return networks, optimisers, counters, noise and sums."""

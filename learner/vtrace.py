@@ -22,6 +22,7 @@ from learner.masks.scoring import unroll_gradients
 from learner.popart import normalised_returns
 from learner.update_metrics import report
 from repertory.config import PopArtConfig, RunConfig, VTraceConfig
+from repertory.metrics.gradient_maps import CosineSums
 from repertory.networks.actor_critic import ActorCritic
 from repertory.networks.masked import MaskedActorCritic
 from repertory.networks.masks import TaskMasks
@@ -174,7 +175,7 @@ class VTraceLearner:
         if scored:
             masks.add(gradients)
         if measured:
-            self._update.surgery.measure("", masks.measure(gradients))
+            self._update.surgery.measure("", *masks.measure(gradients))
 
     def _output(self, batch: TensorBatch, task: np.ndarray) -> LossOutput:
         """Return the loss of a batch and leave its gradients in the parameters."""
@@ -193,6 +194,10 @@ class VTraceLearner:
     def metrics(self) -> dict[str, float]:
         """Return the means since the last call."""
         return self._update.metrics()
+
+    def cosines(self) -> list[CosineSums]:
+        """Return the cosines between the tasks' gradients measured since the last call."""
+        return self._update.surgery.sums.read()
 
     def state(self) -> dict[str, Any]:
         """Return network, optimiser, statistics and counters."""

@@ -10,6 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Int64
 
+from repertory.metrics.gradient_maps import CosineSums
 from repertory.types import EpisodeRecord, ReplayBatch, StepResult, Unroll, Weights
 
 State = dict[str, Any]
@@ -124,6 +125,9 @@ class Learner(Protocol):
         """Return the means since the last call, under their full names; the only device
         synchronisation.
         """
+
+    def cosines(self) -> list[CosineSums]:
+        """Return the cosines between the tasks' gradients measured since the last call."""
 
     def state(self) -> State:
         """Return networks, optimiser, statistics, counters and random states."""

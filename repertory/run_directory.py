@@ -135,6 +135,11 @@ class RunDirectory:
         return self.path / "guidance.jsonl"
 
     @property
+    def gradients(self) -> Path:
+        """Return the file of one map of cosines between the tasks' gradients per line."""
+        return self.path / "gradients.jsonl"
+
+    @property
     def events(self) -> Path:
         """Return the file of one structured fault per line."""
         return self.path / "events.jsonl"

@@ -22,6 +22,7 @@ from deploy.cluster.worker_door import Published, Receipt, WorkerDoor
 from learner.loop import LearnerLoop, Prefetcher
 from repertory.config import RunConfig
 from repertory.errors import RepertoryError
+from repertory.metrics.gradient_maps import CosineSums
 from repertory.ports import Experience, State
 from repertory.types import EpisodeRecord, Unroll, Weights, weights_state
 
@@ -39,13 +40,14 @@ class Heartbeat:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Metrics, episodes and guides since the last report."""
+    """Metrics, episodes, guides and cosines between gradients since the last report."""
 
     updates: int
     env_steps: int
     metrics: dict[str, float]
     episodes: list[EpisodeRecord]
     guides: Int64[np.ndarray, "M C"] | None
+    cosines: list[CosineSums]
 
 
 class LearnerHost:
@@ -193,6 +195,7 @@ class LearnerHost:
     def _report(self) -> Report:
         with self._between_updates:
             metrics = self._learner.metrics()
+            cosines = self._learner.cosines()
         metrics |= self._experience.metrics()
         total = self._wait_s + self._busy_s
         if total > 0:
@@ -204,6 +207,7 @@ class LearnerHost:
             metrics,
             self._experience.drain_episodes(),
             self._experience.guide_counts(),
+            cosines,
         )
 
     async def state(self) -> State:

@@ -197,7 +197,13 @@ class Supervisor:
             "health/actors_alive": float(len(self._workers)),
             "health/actor_restarts": float(self._restarts),
         }
-        self._recorder.row(report.env_steps, report.updates, report.metrics | health, report.guides)
+        self._recorder.row(
+            report.env_steps,
+            report.updates,
+            report.metrics | health,
+            report.guides,
+            report.cosines,
+        )
 
     def save(self, *, last: bool = False) -> bool:
         """Write a checkpoint."""

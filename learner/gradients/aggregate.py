@@ -13,19 +13,13 @@ import torch
 from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
+from learner.gradients.cosines import CosineReport, cosines
 from learner.gradients.gradnorm import GradNormState, first_state, gradnorm_step
 from learner.gradients.pcgrad import gram, independent_orders, pcgrad_weights
 from learner.gradients.torchjd_adapter import TorchjdAggregator
 from repertory import seeding
 from repertory.config import GradientConfig
 from repertory.errors import BadInput
-
-
-def cosines(products: Float[Tensor, "M M"]) -> Float64[Tensor, "M M"]:
-    """Return the cosines of gradients by their inner products; NaN where one of two is zero."""
-    inner = products.double().cpu()
-    lengths = inner.diagonal().sqrt()
-    return inner / (lengths.unsqueeze(1) * lengths)
 
 
 class GradientSurgery:
@@ -54,6 +48,8 @@ class GradientSurgery:
         self.cosines: dict[str, Float64[Tensor, "M M"]] = {}
         """Of each part, at the last measurement."""
         self._unread: list[str] = []
+        self.sums = CosineReport()
+        """Of all measurements since they were last read."""
 
     def keeps_apart(self, part: str) -> bool:
         """Whether this part's direction needs each task's gradient by itself."""
@@ -71,9 +67,15 @@ class GradientSurgery:
             and (version + 1) % every == 0
         )
 
-    def measure(self, part: str, rows: Float[Tensor, "M P"]) -> None:
-        """Keep the cosines between the tasks' gradients for the next report."""
-        self.cosines[part] = cosines(gram(rows))
+    def measure(
+        self,
+        part: str,
+        rows: Float[Tensor, "M P"],
+        overlap: Float64[np.ndarray, "M M"] | None = None,
+    ) -> None:
+        """Keep cosines between the tasks' gradients, and masks' overlap, for the next report."""
+        self.cosines[part] = cosines(rows)
+        self.sums.add(part, self.cosines[part], overlap)
         if part not in self._unread:
             self._unread.append(part)
 
@@ -167,6 +169,7 @@ class GradientSurgery:
             "torchjd": {part: one.state() for part, one in self._torchjd.items()},
             "cosines": {part: one.numpy().copy() for part, one in self.cosines.items()},
             "unread": list(self._unread),
+            "sums": self.sums.state(),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -181,6 +184,8 @@ class GradientSurgery:
             self._torchjd[part].restore(one)
         self.cosines = {part: _tensor(one) for part, one in state["cosines"].items()}
         self._unread = list(state["unread"])
+        # Runs from before maps were kept have no sums.
+        self.sums.restore(state.get("sums", {}))
 
 
 def _tensor(array: np.ndarray) -> Float64[Tensor, "*shape"]:

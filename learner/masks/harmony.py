@@ -1,4 +1,4 @@
-"""How well tasks get along in shared weights: sign agreement with its null value, cosines, overlap.
+"""How well tasks get along in shared weights: sign agreement with its null value, and overlap.
 
 Axes: M tasks, C copies of a network, P maskable weights of a copy, K parameters of a layout.
 """
@@ -67,16 +67,6 @@ def null_of_masks(owned: Bool[Tensor, "M P"]) -> float:
     total = sum(n * count * null_value(n) for n, count in enumerate(counts) if n)
     pairs = sum(n * count for n, count in enumerate(counts))
     return total / pairs if pairs else math.nan
-
-
-def cosines(gradients: Float[Tensor, "M C P"]) -> Float[Tensor, "M M"]:
-    """Return the cosine between each two tasks' gradients; 0 with a gradient that is zero."""
-    flat = gradients.flatten(1)
-    largest = flat.abs().amax(1, keepdim=True)
-    scaled = flat / torch.where(largest > 0, largest, torch.ones_like(largest))
-    norms = torch.linalg.vector_norm(scaled, dim=1, keepdim=True)
-    unit = scaled / torch.where(norms > 0, norms, torch.ones_like(norms))
-    return (unit @ unit.T).clamp(-1.0, 1.0)
 
 
 def overlap(owned: Bool[Tensor, "M P"]) -> Float[Tensor, "M M"]:

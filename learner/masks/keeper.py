@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor, nn
 
 from learner.masks.gradients import TaskGradients, accumulated
@@ -32,6 +33,14 @@ from repertory.masks import PackedMasks, masks_from_state, masks_state, pack
 from repertory.networks.masks import MaskReader, TaskMasks, flatten
 
 logger = logging.getLogger(__name__)
+
+
+class Measured(NamedTuple):
+    """What else is to be known of a measurement."""
+
+    masked: Float[Tensor, "M W"]
+    """The tasks' masked gradients, copies side by side."""
+    overlap: Float64[np.ndarray, "M M"]
 
 
 class MaskKeeper:
@@ -128,24 +137,25 @@ class MaskKeeper:
         self._flips += float(flips(owned, after).float().mean())
         self.packed = pack(after.cpu().numpy(), self.packed.version + 1)
 
-    def measure(self, gradients: Sequence[TaskGradients]) -> Float[Tensor, "M W"]:
-        """Keep how well the tasks get along for the next report; return their masked gradients."""
+    def measure(self, gradients: Sequence[TaskGradients]) -> Measured:
+        """Keep how well the tasks get along for the next report."""
         masked = torch.stack([one.masked for one in gradients])
         owned, ending = self._owned(), self._ending
         whole = average_harmony(masked, self.layout, owned=owned)
         others = average_harmony(masked, self.layout, owned=owned, leave_one_out=True)
+        shared = overlap(owned)
         self._unread = {
             f"learner/harmony{ending}": float(whole.whole),
             f"learner/harmony_null{ending}": null_of_masks(owned),
             f"learner/harmony_others{ending}": float(others.whole),
-            f"learner/mask_overlap{ending}": float(mean_between(overlap(owned))),
+            f"learner/mask_overlap{ending}": float(mean_between(shared)),
         }
         shares = densities(owned, self.layout).mean(0)
         of_layers = torch.stack([others.layers.cpu(), shares.cpu()], 1).tolist()
         for name, (score, share) in zip(self.layout.names, of_layers, strict=True):
             self._unread[f"learner/harmony_layer{ending}/{name}"] = score
             self._unread[f"learner/mask_density{ending}/{name}"] = share
-        return masked.flatten(1)
+        return Measured(masked.flatten(1), shared.double().cpu().numpy())
 
     def metrics(self) -> dict[str, float]:
         """Return flips since the last call, the masks' version, and what was measured since."""

@@ -89,7 +89,7 @@ class PartMasks:
         if scored:
             masks.add(gradients)
         if measured:
-            self._surgery.measure(part, masks.measure(gradients))
+            self._surgery.measure(part, *masks.measure(gradients))
 
     def finish(self, update: int, progress: float) -> None:
         """Update the masks that are due after this update of the weights."""

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from repertory.metrics import names
+from repertory.metrics.heat_map import MatrixPicture
 from repertory.metrics.jsonl import read_rows
 
 MATRICES = 200
@@ -40,6 +41,16 @@ class GuideMatrix:
             "candidates": list(self.candidates),
             "steps": self.counts.tolist(),
         }
+
+    def picture(self) -> MatrixPicture:
+        """Return the matrix's shares as W&B shows them."""
+        end = self.axes[names.ENV_STEPS]
+        legend = ", ".join(f"{index} {name}" for index, name in enumerate(self.candidates))
+        said = (
+            f"% of each row's steps in which the column's policy acted, steps {self.since:,} to "
+            f"{end:,}: {legend}"
+        )
+        return MatrixPicture(names.GUIDE_MAP, said, self.axes, shares(self.counts))
 
 
 class Strongest(NamedTuple):

@@ -1,9 +1,12 @@
-"""A matrix of shares as a picture, drawn with numpy alone: cells, their percentages, indices.
+"""A matrix of shares or cosines as a picture, drawn with numpy alone: cells, hundredths, indices.
 
 Axes: M rows, C columns of the matrix; Y, X pixels.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float64, UInt8
@@ -11,8 +14,8 @@ from jaxtyping import Float64, UInt8
 _LONGEST = 900
 """Pixels of the matrix's longer side, where its cells have room to be read."""
 _SMALLEST, _LARGEST = 12, 64
-_PERCENTAGES_FROM = 26
-"""Cells so large hold their percentage."""
+_HUNDREDTHS_FROM = 26
+"""Cells so large hold their value in hundredths."""
 # Three bits a line, five lines: the digits' shapes.
 _DIGITS = (
     (7, 5, 5, 5, 7),
@@ -30,14 +33,29 @@ _HEIGHT, _ADVANCE = 5, 4
 # White, blue, nearly black: brightness falls evenly, so the picture also reads without colours.
 _STOPS = np.array([0.0, 0.5, 1.0])
 _COLOURS = np.array([[255, 255, 255], [90, 160, 210], [8, 30, 80]], np.float64)
+# White, red, nearly black: what is below zero.
+_BELOW = np.array([[255, 255, 255], [225, 125, 100], [90, 15, 20]], np.float64)
 _UNKNOWN = (205, 205, 205)
 _GRID = (225, 225, 225)
 _BLACK, _WHITE = (0, 0, 0), (255, 255, 255)
 
 
-def heat_map(shares: Float64[np.ndarray, "M C"]) -> UInt8[np.ndarray, "Y X 3"]:
-    """Draw shares in [0, 1], NaN in grey; row and column indices stand left of and above them."""
-    rows, columns = shares.shape
+@dataclass(frozen=True, slots=True)
+class MatrixPicture:
+    """A matrix to be shown as a heat map at some point of a run."""
+
+    name: str
+    caption: str
+    axes: Mapping[str, float | int]
+    values: Float64[np.ndarray, "M C"]
+
+
+def heat_map(values: Float64[np.ndarray, "M C"]) -> UInt8[np.ndarray, "Y X 3"]:
+    """Draw values in [-1, 1], those below 0 in red, NaN in grey.
+
+    Cells hold hundredths without their sign; indices stand left of the rows and above the columns.
+    """
+    rows, columns = values.shape
     side = min(_LARGEST, max(_SMALLEST, _LONGEST // max(rows, columns)))
     scale = _scale(max(rows, columns) - 1, side)
     top = (_HEIGHT + 4) * scale
@@ -47,23 +65,24 @@ def heat_map(shares: Float64[np.ndarray, "M C"]) -> UInt8[np.ndarray, "Y X 3"]:
         _write(picture, row, (top + row * side, 0, side, left), _BLACK, scale)
         for column in range(columns):
             y, x = top + row * side, left + column * side
-            share = float(shares[row, column])
-            colour = _colour(share)
+            value = float(values[row, column])
+            colour = _colour(value)
             # One pixel of grid remains between two cells.
             picture[y : y + side + 1, x : x + side + 1] = _GRID
             picture[y + 1 : y + side, x + 1 : x + side] = colour
-            if side >= _PERCENTAGES_FROM and share >= 0.005:
+            if side >= _HUNDREDTHS_FROM and abs(value) >= 0.005:
                 ink = _BLACK if sum(colour) > 380 else _WHITE
-                _write(picture, round(100 * share), (y, x, side, side), ink, 2)
+                _write(picture, round(100 * abs(value)), (y, x, side, side), ink, 2)
     for column in range(columns):
         _write(picture, column, (0, left + column * side, top, side), _BLACK, scale)
     return picture
 
 
-def _colour(share: float) -> tuple[int, int, int]:
-    if np.isnan(share):
+def _colour(value: float) -> tuple[int, int, int]:
+    if np.isnan(value):
         return _UNKNOWN
-    red, green, blue = (round(float(np.interp(share, _STOPS, _COLOURS[:, c]))) for c in range(3))
+    stops = _BELOW if value < 0 else _COLOURS
+    red, green, blue = (round(float(np.interp(abs(value), _STOPS, stops[:, c]))) for c in range(3))
     return red, green, blue
 
 

@@ -38,6 +38,8 @@ STRONGEST_GUIDE: Final = "actor/guide_strongest_guide"
 STRONGEST_SHARE: Final = "actor/guide_strongest_share"
 """The largest share of a task's steps in which one other policy acted; whose, by their indices."""
 GUIDE_MAP: Final = "guide/map"
+COSINE_MAP: Final = "gradients/cosine"
+OVERLAP_MAP: Final = "gradients/overlap"
 
 RETURN_MEAN: Final = "agg/return_mean"
 LENGTH_MEAN: Final = "agg/length_mean"

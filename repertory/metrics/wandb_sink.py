@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from repertory.metrics import names
-from repertory.metrics.guidance import GuideMatrix, shares
-from repertory.metrics.heat_map import heat_map
+from repertory.metrics.heat_map import MatrixPicture, heat_map
 
 log = logging.getLogger(__name__)
 
@@ -42,11 +41,7 @@ class _Checkpoint(NamedTuple):
     path: Path
 
 
-class _Guides(NamedTuple):
-    matrix: GuideMatrix
-
-
-_Item = _Row | _Video | _Checkpoint | _Guides
+_Item = _Row | _Video | _Checkpoint | MatrixPicture
 
 
 class WandbSink:
@@ -121,9 +116,9 @@ class WandbSink:
         """Queue an MP4 file, charted at the x-axes of the last row."""
         self._put(_Video(name, Path(path), self._axes))
 
-    def guides(self, matrix: GuideMatrix) -> None:
-        """Queue a heat map of whose policy acted; it is drawn by the sink's own thread."""
-        self._put(_Guides(matrix))
+    def picture(self, matrix: MatrixPicture) -> None:
+        """Queue a heat map; it is drawn by the sink's own thread."""
+        self._put(matrix)
 
     def checkpoint_artifact(self, path: Path) -> None:
         """Queue a checkpoint for upload as an artifact of type model."""
@@ -237,10 +232,9 @@ class WandbSink:
                     run.log(values)
                 case _Video(name, path, axes):
                     run.log({**axes, name: wandb.Video(str(path), format="mp4")})
-                case _Guides(matrix):
-                    picture = heat_map(shares(matrix.counts))
-                    image = wandb.Image(picture, caption=_caption(matrix))
-                    run.log({**matrix.axes, names.GUIDE_MAP: image})
+                case MatrixPicture(name, caption, axes, values):
+                    image = wandb.Image(heat_map(values), caption=caption)
+                    run.log({**axes, name: image})
                 case _Checkpoint(path):
                     artifact = wandb.Artifact(f"{self.run_id}-checkpoint", type="model")
                     artifact.add_dir(str(path))
@@ -262,15 +256,6 @@ class WandbSink:
                 log.warning("%.0f MB free: W&B is paused until there is more", free / 1e6)
             self._low_disk = low
         return self._low_disk
-
-
-def _caption(matrix: GuideMatrix) -> str:
-    end = matrix.axes[names.ENV_STEPS]
-    legend = ", ".join(f"{index} {name}" for index, name in enumerate(matrix.candidates))
-    return (
-        f"% of each row's steps in which the column's policy acted, steps {matrix.since:,} to "
-        f"{end:,}: {legend}"
-    )
 
 
 def _has_key(wandb: Any) -> bool:

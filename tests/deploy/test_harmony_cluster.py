@@ -22,6 +22,7 @@ from deploy.cluster.learner_host import LearnerHost
 from deploy.evaluation import newest_scores
 from repertory import checkpoint
 from repertory.config import CountingConfig, EvaluationConfig, RunConfig
+from repertory.metrics.gradient_maps import read_maps
 from repertory.run_directory import RunDirectory
 from repertory.types import Unroll, Weights
 
@@ -82,6 +83,9 @@ def test_workers_act_with_the_masks_that_were_published_with_their_weights(
         assert last["test/unrolls_checked"] > 20
     assert 2 < last["test/mask_versions"] < last["test/publications"]
     assert last["test/mask_objects"] == last["test/mask_versions"]
+    maps = read_maps(run.gradients)
+    networks = {"actor_critic"} if place == "learner" else {"actor", "critic"}
+    assert {one.network for one in maps if one.overlap is not None} == networks
     assert {score.task for score in newest_scores(run)} >= set(config.tasks)
 
 

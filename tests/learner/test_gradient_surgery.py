@@ -13,7 +13,8 @@ from synthetic import batch_of, vector_tasks
 from torch import Tensor
 
 from learner.batches import to_device
-from learner.gradients.aggregate import GradientSurgery, cosines
+from learner.gradients.aggregate import GradientSurgery
+from learner.gradients.cosines import cosines
 from learner.gradients.gradnorm import first_state, gradnorm_step
 from learner.gradients.jacobian import outputs_by_task, partition, task_gradients
 from learner.gradients.pcgrad import independent_orders, pcgrad_weights
@@ -351,7 +352,7 @@ def test_cosines_are_those_of_the_vectors() -> None:
     expected = np.array(
         [[a @ b / np.sqrt((a @ a) * (b @ b)) for b in rows.numpy()] for a in rows.numpy()]
     )
-    np.testing.assert_allclose(cosines(rows @ rows.T).numpy(), expected, rtol=1e-12)
+    np.testing.assert_allclose(cosines(rows).numpy(), expected, rtol=1e-12)
     surgery = surgery_of("mean", 3, metrics_every=5)
     assert [surgery.measures(version) for version in range(6)] == [False] * 4 + [True, False]
     surgery.measure("critic", rows)
@@ -360,6 +361,25 @@ def test_cosines_are_those_of_the_vectors() -> None:
     assert metrics["learner/gradient_cosine_mean_critic"] == pytest.approx(pairs.mean())
     assert metrics["learner/gradient_cosine_min_critic"] == pytest.approx(pairs.min())
     assert surgery.metrics() == {}
+    (sums,) = surgery.sums.read()
+    assert sums.network == "critic"
+    np.testing.assert_allclose(sums.mean(), expected, rtol=1e-12)
+    assert surgery.sums.read() == []
+
+
+def test_cosines_are_of_the_smallest_gradients_too_and_unknown_for_zeros() -> None:
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randn(4, 40, generator=generator)
+    rows[1] *= 1e-25
+    rows[3] = 0.0
+    matrix = cosines(rows)
+    for i in range(3):
+        for j in range(3):
+            a, b = rows[i].double(), rows[j].double()
+            expected = float(a @ b / (a.norm() * b.norm()))
+            assert float(matrix[i, j]) == pytest.approx(expected, abs=1e-6)
+    assert matrix[3].isnan().all()
+    assert matrix[:, 3].isnan().all()
     assert not surgery_of("mean", 1, metrics_every=1).measures(0)
 
 

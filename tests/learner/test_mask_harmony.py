@@ -10,7 +10,6 @@ from torch import Tensor
 
 from learner.masks.harmony import (
     average_harmony,
-    cosines,
     densities,
     flips,
     mean_between,
@@ -105,19 +104,6 @@ def test_under_masks_the_null_is_that_of_each_weights_number_of_owners() -> None
     assert null_of_masks(owned) > null_value(5) + 0.1
     assert null_of_masks(torch.ones(5, 10, dtype=torch.bool)) == pytest.approx(null_value(5))
     assert math.isnan(null_of_masks(torch.zeros(5, 10, dtype=torch.bool)))
-
-
-def test_cosines_are_those_of_each_pair() -> None:
-    generator = torch.Generator().manual_seed(0)
-    gradients = torch.randn(4, 2, 20, generator=generator)
-    gradients[1] *= 1e-25
-    gradients[3] = 0.0
-    matrix = cosines(gradients)
-    for i in range(4):
-        for j in range(4):
-            a, b = (gradients[k].flatten().double() for k in (i, j))
-            expected = float(a @ b / (a.norm() * b.norm()).clamp(min=1e-300))
-            assert float(matrix[i, j]) == pytest.approx(expected, abs=1e-6)
 
 
 def test_overlap_flips_and_densities_by_hand() -> None:

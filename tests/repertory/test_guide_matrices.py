@@ -115,6 +115,19 @@ def test_every_cell_of_a_heat_map_shows_its_share(tasks: int) -> None:
     )
 
 
+def test_what_is_below_zero_is_red_and_as_dark_as_above() -> None:
+    picture = heat_map(np.array([[0.7, -0.7], [0.0, -0.1]])).astype(int)
+    above, below, nothing, little = (
+        picture[-130 + 64 * row + 3, -130 + 64 * column + 3]
+        for row, column in ((0, 0), (0, 1), (1, 0), (1, 1))
+    )
+    assert above[2] > above[0]
+    assert below[0] > below[2]
+    assert nothing.tolist() == [255, 255, 255]
+    assert below.sum() < little.sum() < 765
+    assert little[0] > little[2]
+
+
 def test_percentages_stand_in_cells_that_have_room() -> None:
     even = heat_map(np.full((2, 2), 0.5))
     none = heat_map(np.zeros((2, 2)))

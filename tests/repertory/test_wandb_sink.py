@@ -28,6 +28,7 @@ import json, logging, sys, time
 from pathlib import Path
 import numpy as np
 from repertory.metrics.fan_out import FanOut
+from repertory.metrics.gradient_maps import GradientMap
 from repertory.metrics.guidance import GuideMatrix
 from repertory.metrics.jsonl import JsonlSink
 from repertory.metrics.wandb_sink import WandbSink
@@ -51,7 +52,11 @@ if files:
     wandb.checkpoint_artifact(directory / "step_000000002")
 if guides:
     axes = {"env_steps": 2500, "frames": 2500, "updates": 9, "wall_s": 1.5}
-    wandb.guides(GuideMatrix(("reach", "push"), 1000, axes, np.array(guides)))
+    wandb.picture(GuideMatrix(("reach", "push"), 1000, axes, np.array(guides)).picture())
+    cosine = np.array([[1.0, -0.25], [-0.25, 1.0]])
+    found = GradientMap(("reach", "push"), "actor", 1000, axes, 3, cosine, np.eye(2))
+    for picture in found.pictures():
+        wandb.picture(picture)
 slowest = []
 for step in range(rows):
     if step == 5:
@@ -150,9 +155,7 @@ def test_an_outage_in_mid_run_is_not_felt_and_every_row_arrives_afterwards(
     assert f"W&B: {stub.url}" in log
 
 
-def test_whose_policy_acted_is_shown_as_a_heat_map_with_a_legend(
-    tmp_path: Path, stub: WandbStub
-) -> None:
+def test_matrices_are_shown_as_heat_maps_with_a_legend(tmp_path: Path, stub: WandbStub) -> None:
     guides = [[30, 10], [0, 7]]
     said, _ = Run(tmp_path, online(stub), mode="online", rows=3, guides=guides).end()
     assert said["dropped"] == 0
@@ -165,7 +168,14 @@ def test_whose_policy_acted_is_shown_as_a_heat_map_with_a_legend(
     assert "steps 1,000 to 2,500: 0 reach, 1 push" in shown["caption"]
     (picture,) = tmp_path.glob("wandb/run-*/files/media/images/guide/map_*.png")
     np.testing.assert_array_equal(imageio.imread(picture), expected)
-    assert steps(stub) == [2500, 0, 1, 2]
+    of_gradients = [row for row in stub.rows if any("gradients/" in name for name in row)]
+    (cosine,) = [row["gradients/cosine_actor"] for row in of_gradients[:1]]
+    assert cosine["caption"].endswith("red below 0, steps 1,000 to 2,500: 0 reach, 1 push")
+    (picture,) = tmp_path.glob("wandb/run-*/files/media/images/gradients/cosine_actor_*.png")
+    drawn = imageio.imread(picture)
+    np.testing.assert_array_equal(drawn, heat_map(np.array([[1.0, -0.25], [-0.25, 1.0]])))
+    assert of_gradients[1]["gradients/overlap_actor"]["_type"] == "image-file"
+    assert steps(stub) == [2500, 2500, 2500, 0, 1, 2]
 
 
 def test_a_server_that_never_comes_back_ends_in_bounded_time(
