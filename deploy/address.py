@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from pathlib import Path
 
 from repertory.errors import BadInput, ClusterFailure
 
@@ -30,9 +31,34 @@ def probe(address: str) -> None:
             return
     except OSError as error:
         reason = error.strerror or str(error)
-        mode = os.environ.get("RAY_AUTH_MODE", "not set")
         raise ClusterFailure(
             f"no Ray cluster answers at host {host}, port {port} within {PROBE_S:.0f} s "
-            f"({reason}; RAY_AUTH_MODE is {mode}): start one there with "
+            f"({reason}; RAY_AUTH_MODE is {auth_mode()}): start one there with "
             f"`ray start --head --port {port}`, or leave address empty for one on this machine"
         ) from error
+
+
+def auth_mode() -> str:
+    """Return how Ray is told to authenticate, in words."""
+    return os.environ.get("RAY_AUTH_MODE") or "not set"
+
+
+def token_hint() -> str:
+    """Return what to look at when a cluster answers and lets nobody in: which token is given."""
+    if auth_mode() != "token":
+        return (
+            f"it may require a token, and RAY_AUTH_MODE is {auth_mode()}: set RAY_AUTH_MODE=token "
+            "and RAY_AUTH_TOKEN_PATH to the file of the cluster's token"
+        )
+    # As Ray looks for it.
+    if os.environ.get("RAY_AUTH_TOKEN"):
+        source = "RAY_AUTH_TOKEN"
+    else:
+        chosen = os.environ.get("RAY_AUTH_TOKEN_PATH")
+        source = str(Path(chosen) if chosen else Path.home() / ".ray" / "auth_token")
+        if not Path(source).is_file():
+            return f"it may require a token, and there is no file {source}"
+    return (
+        f"the token of {source} may not be the cluster's; compare them, or RAY_AUTH_MODE there is "
+        "not token"
+    )

@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import secrets
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import psutil
 import ray
+from ray.autoscaler.sdk import request_resources
 
 from deploy import build, placement
-from deploy.address import probe
+from deploy.address import probe, token_hint
 from repertory.config import RunConfig
 from repertory.errors import ClusterFailure
 
+log = logging.getLogger(__name__)
+
 _OBJECT_STORE_FLOOR = 200 * 2**20
+_LOOK_S = 1.0
 
 
 @contextlib.contextmanager
-def ray_session(config: RunConfig) -> Iterator[None]:
-    """Be connected to Ray while entered: to `config.address`, or to a cluster of our own."""
+def ray_session(config: RunConfig, stopped: Callable[[], bool] = lambda: False) -> Iterator[None]:
+    """Be connected to Ray while entered: to `config.address`, or to a cluster of our own.
+
+    `stopped` tells whether the wait for nodes is to end. Ray replaces the handler of SIGTERM.
+    """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Unrolls of megabytes come and go on Ray's many threads: one malloc arena for all of them keeps
     # a worker some 100 MB smaller. Inherited by the processes of a cluster that starts here.
@@ -32,7 +41,7 @@ def ray_session(config: RunConfig) -> Iterator[None]:
     else:
         _start(config)
     try:
-        check_room(config)
+        wait_for_room(config, stopped)
         yield
     finally:
         ray.shutdown()
@@ -60,27 +69,48 @@ def _join(address: str) -> None:
     probe(address)
     try:
         ray.init(address=address, log_to_driver=False, logging_level="error")
-    except ConnectionError as error:
-        mode = os.environ.get("RAY_AUTH_MODE", "not set")
+    except (ConnectionError, ray.exceptions.AuthenticationError) as error:
+        # Ray says nothing of tokens where the one given is wrong.
         raise ClusterFailure(
-            f"could not join the Ray cluster at {address} (RAY_AUTH_MODE is {mode}): if it "
-            "requires a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH"
+            f"could not join the Ray cluster at {address}: {token_hint()}"
         ) from error
 
 
-def check_room(config: RunConfig) -> None:
-    """Raise ClusterFailure when the cluster has too little for the run: Ray would wait for ever."""
+def wait_for_room(config: RunConfig, stopped: Callable[[], bool] = lambda: False) -> None:
+    """Raise ClusterFailure when the cluster has too little for the run: Ray would wait for ever.
+
+    A run that joins gives nodes `actors.nodes_wait_s` to come, and asks an autoscaler for them.
+    """
+    lacking = _lacking(config)
+    wait_s = config.actors.nodes_wait_s if config.address else 0.0
+    if lacking and wait_s:
+        log.warning("%s; waiting up to %.0f s for them", lacking, wait_s)
+        request_resources(bundles=[{"CPU": 1}] * cores_of(config))
+        try:
+            deadline = time.monotonic() + wait_s
+            while lacking and time.monotonic() < deadline and not stopped():
+                time.sleep(_LOOK_S)
+                lacking = _lacking(config)
+        finally:
+            # What runs keeps its nodes; a standing request would keep them after the run too.
+            request_resources(bundles=[])
+    if lacking:
+        raise ClusterFailure(lacking)
+
+
+def _lacking(config: RunConfig) -> str:
     resources = ray.cluster_resources()
     cores, needed = int(resources.get("CPU", 0)), cores_of(config)
     if cores < needed:
-        raise ClusterFailure(
+        return (
             f"{config.actors.count} workers, the learner and the evaluator need {needed} cores and "
             f"the cluster has {cores}: use --actors.count {max(1, cores - 2)} or add nodes"
         )
     if config.learner.device == "cuda" and resources.get("GPU", 0) < 1:
-        raise ClusterFailure(
+        return (
             "learner.device is cuda and no node of the cluster has a GPU: use --learner.device cpu"
         )
+    return ""
 
 
 def cores_of(config: RunConfig) -> int:

@@ -30,7 +30,7 @@ def train(config: RunConfig, run: RunDirectory, resume: bool) -> int:
         state, path, _ = checkpoint.load_latest(run.checkpoints)
         log.info("resumed from %s", path.name)
     tasks = build.tasks_of(config)
-    with StopRequest() as stop, ray_session(config):
+    with StopRequest() as stop, ray_session(config, lambda: bool(stop)):
         # Ray puts a SIGTERM handler of its own in place when it connects.
         stop.rearm()
         recorder = Recorder(config, tasks, run, sinks_of(config, tasks, run))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from deploy.commands import Page
 from deploy.overrides import Texts, check_resume, options, resolve, scan
 from deploy.schema import settings_of
+from deploy.secret_files import read_secret_files
 from deploy.terminal_warnings import TerminalWarnings
 from repertory.config import RunConfig, SacConfig, Settings, Td3Config
 from repertory.errors import BadInput
@@ -56,6 +57,7 @@ def page(recipe: str = "") -> Page:
 
 def run(tokens: Sequence[str]) -> int:
     """Train and return the runtime's exit code."""
+    read_secret_files()
     chosen, texts, words = _parse(tokens)
     if len(words) > 1:
         raise BadInput(f"unexpected '{words[1]}'; usage: {USAGE}")

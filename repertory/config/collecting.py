@@ -36,6 +36,8 @@ class ActorConfig(Settings):
     """A worker that is not held back and delivers nothing for so long is killed and replaced."""
     max_restarts: NonNegative = 100
     """Replacements of one worker before the run ends."""
+    nodes_wait_s: NonNegativeFloat = 0.0
+    """How long a run that joins a cluster waits for nodes with cores enough for all its parts."""
 
 
 class QueueConfig(Settings):
