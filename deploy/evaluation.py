@@ -1,46 +1,27 @@
-"""Evaluation of a run's weights on any tasks, trained or unseen, and films of single episodes."""
+"""Evaluation of a run's weights on any tasks, trained or unseen."""
 
 from __future__ import annotations
 
 import json
-import logging
-import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from actors.evaluator import TaskScore, play_episodes
-from actors.policy import Policy, RandomPolicy
-from actors.stacking import RollingStack
 from deploy import build
-from envs.registry import resolve, task_specs
-from repertory import checkpoint
+from deploy.players import player, specs_like_training
+from deploy.saved_agent import saved_agent
+from deploy.video.films import Film as Film
+from deploy.video.films import films_of as films_of
+from envs.registry import resolve
 from repertory.config import RunConfig
-from repertory.errors import BadInput, RepertoryError
 from repertory.seeding import stream
-from repertory.types import EpisodeRecord, TaskSpec, Weights, weights_from_state
+from repertory.types import Weights
 
 if TYPE_CHECKING:
     from repertory.run_directory import RunDirectory
-
-log = logging.getLogger(__name__)
-
-PolicyName = Literal["greedy", "sampled", "random"]
-
-FILM_STEPS = 1_800
-"""Agent steps of a film made beside training: two minutes of play at Atari's 15 a second."""
-
-
-@dataclass(frozen=True, slots=True)
-class Film:
-    """One filmed episode, small enough to travel: an MP4 file's bytes."""
-
-    task: str
-    mp4: bytes
 
 
 def evaluate_weights(
@@ -60,12 +41,12 @@ def evaluate_weights(
     """
     known = build.tasks_of(config)
     environment = build.evaluation_environment(config)
-    tasks = _specs_like_training(environment, task_names, known)
+    tasks = specs_like_training(environment, task_names, known)
     scores: list[TaskScore] = []
     for name in policies:
         generator = stream(seed, "evaluation", "policy", name)
         scores += play_episodes(
-            _policy(config, known, weights, name, generator),
+            player(config, known, weights, name, generator),
             tasks,
             build.evaluation_lane(config, tasks, seed),
             episodes=episodes,
@@ -143,120 +124,5 @@ def newest_scores(run: RunDirectory) -> list[TaskScore]:
 
 def weights_of(run: RunDirectory, checkpoint_path: Path | None = None) -> tuple[Weights, int]:
     """Return the acting weights of a checkpoint and the agent steps they were trained for."""
-    if checkpoint_path is None:
-        state, _, _ = checkpoint.load_latest(run.checkpoints, only=("weights", "counters"))
-    else:
-        state = checkpoint.load(checkpoint_path, only=("weights", "counters"))
-    return weights_from_state(state["weights"]), int(state["counters"]["env_steps"])
-
-
-def film(
-    config: RunConfig,
-    weights: Weights | None,
-    task_name: str,
-    *,
-    policy_name: PolicyName,
-    seed: int,
-    max_steps: int,
-    show: Callable[[np.ndarray], None],
-    episode: int = 0,
-) -> EpisodeRecord:
-    """Play one episode and hand every picture (uint8 [height, width, 3]) to `show`."""
-    known = build.tasks_of(config)
-    environment = build.evaluation_environment(config)
-    (task,) = _specs_like_training(environment, [task_name], known)
-    policy = _policy(config, known, weights, policy_name, stream(seed, "film", "policy"))
-    lanes = build.evaluation_lane(config, [task], seed)(0, episode)
-    rgb = getattr(lanes, "rgb", None)
-    if rgb is None:
-        raise BadInput(f"task {task_name} has no picture to film")
-    started = np.ones(1, np.bool_)
-    stack = RollingStack(task.observation, 1)
-    stack.push(lanes.reset(), started)
-    recurrent = np.zeros((1, policy.recurrent_size), np.float32)
-    index = np.array([task.index], np.int32)
-    shown_return = 0.0
-    show(rgb(0))
-    try:
-        for _ in range(max_steps):
-            decision = policy.act(stack.network_input, index, recurrent, started)
-            result = lanes.step(decision.action)
-            recurrent, started = decision.recurrent, result.started.copy()
-            stack.push(result.observation, result.started)
-            shown_return += float(result.reward[0])
-            show(rgb(0))
-            if result.episodes:
-                return result.episodes[0]
-        return EpisodeRecord(0, shown_return, max_steps, truncated=True)
-    finally:
-        lanes.close()
-
-
-def films_of(
-    config: RunConfig, weights: Weights, task_names: Sequence[str], *, seed: int, env_steps: int
-) -> list[Film]:
-    """Film one episode of `evaluation.videos` tasks, other ones each time until all had a turn."""
-    from deploy.video import VideoWriter
-
-    count = min(config.evaluation.videos, len(task_names))
-    every = max(1, config.evaluation.every_steps)
-    first = (env_steps // every) * count
-    frames_per_step = build.tasks_of(config)[0].frames_per_step
-    played = [name for name in config.evaluation.policies if name != "random"] or ["greedy"]
-    films = []
-    for offset in range(count):
-        task = task_names[(first + offset) % len(task_names)]
-        try:
-            with tempfile.TemporaryDirectory() as folder:
-                path = Path(folder) / "film.mp4"
-                with VideoWriter(path, fps=60 / frames_per_step) as video:
-                    film(
-                        config,
-                        weights,
-                        task,
-                        policy_name=played[0],
-                        seed=seed,
-                        max_steps=FILM_STEPS,
-                        show=video.add,
-                    )
-                films.append(Film(task, path.read_bytes()))
-        except (RepertoryError, OSError) as error:
-            # Scores and training do not depend on pictures.
-            log.warning("no film of %s: %s", task, error)
-    return films
-
-
-def _policy(
-    config: RunConfig,
-    known: Sequence[TaskSpec],
-    weights: Weights | None,
-    name: str,
-    generator: np.random.Generator,
-) -> Policy:
-    if name == "random":
-        return RandomPolicy(known[0].action, generator)
-    if name not in ("greedy", "sampled"):
-        raise BadInput(f"unknown policy '{name}'; allowed: greedy, sampled, random")
-    if weights is None:
-        raise BadInput(f"the {name} policy needs weights")
-    policy = build.acting_policy(config, known, generator, greedy=name == "greedy")
-    policy.load(weights)
-    return policy
-
-
-def _specs_like_training(
-    config: RunConfig, names: Sequence[str], known: Sequence[TaskSpec]
-) -> tuple[TaskSpec, ...]:
-    # Specs are made together with the training tasks', so that the action set is the network's own
-    # (the full 18 when training mixed games) also where a single task would choose fewer actions.
-    training = [task.name for task in known]
-    unseen = [name for name in names if name not in training]
-    together = task_specs([*training, *unseen], config.environment, config.algorithm.discount)
-    if together[0].action != known[0].action or together[0].observation != known[0].observation:
-        raise BadInput(
-            f"{', '.join(unseen)} cannot be played by this network: it was built for "
-            f"{known[0].action.size} actions and these tasks together need "
-            f"{together[0].action.size}"
-        )
-    by_name = {task.name: task for task in together}
-    return build.with_index([by_name[name] for name in names], known)
+    agent = saved_agent(run, checkpoint_path)
+    return agent.weights, agent.env_steps

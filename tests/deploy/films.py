@@ -1,4 +1,4 @@
-"""Reads an MP4 back with ffmpeg, to see what a player would see."""
+"""Reads an MP4 or a GIF back with ffmpeg, to see what a player would see."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def read(path: Path) -> Film:
         check=True,
         timeout=60,
     )
-    (description,) = re.findall(r"Stream .*Video: h264.*", done.stderr.decode())[:1]
+    (description,) = re.findall(r"Stream .*Video: (?:h264|gif).*", done.stderr.decode())[:1]
     width, height = map(int, re.findall(r"\b(\d{2,4})x(\d{2,4})\b", description)[0])
     fps = float(re.findall(r"([\d.]+) fps", description)[0])
     pictures = np.frombuffer(done.stdout, np.uint8).reshape(-1, height, width, 3)

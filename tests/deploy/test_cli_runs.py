@@ -130,7 +130,7 @@ def test_an_atari_episode_is_filmed_in_colour_at_screen_size_and_real_speed(comm
     run.write_config(RunConfig(tasks=("atari/pong/m0d0",)), {})
     outcome = command(
         *("watch", "runs/pong", "--task", "atari/pong/m1d0", "--policy", "random"),
-        *("--max-steps", "12", "--video", "pong.mp4"),
+        *("--max-steps", "12", "--video", "pong.mp4", "--no-panel"),
     )
     assert outcome.code == 0, outcome.err
     assert outcome.out.startswith("atari/pong/m1d0: return ")

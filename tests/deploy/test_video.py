@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from films import read
 
-from deploy.video import VideoWriter
+from deploy.video.writer import VideoWriter
 from repertory.errors import BadInput, RepertoryError
 
 
@@ -69,7 +69,7 @@ def test_a_picture_of_another_size_is_refused(tmp_path):
 
 
 def test_a_name_or_place_that_cannot_be_is_refused_before_anything_is_played(tmp_path):
-    with pytest.raises(BadInput, match=r"must end in \.mp4"):
+    with pytest.raises(BadInput, match=r"must end in \.mp4 or \.gif"):
         VideoWriter(tmp_path / "film.avi", 15.0)
     with pytest.raises(BadInput, match="its folder does not exist"):
         VideoWriter(tmp_path / "none" / "film.mp4", 15.0)

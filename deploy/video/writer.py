@@ -1,4 +1,4 @@
-"""Pictures to an MP4 file that every browser plays (H.264, yuv420p), whole or not at all."""
+"""Pictures to an MP4 that browsers play (H.264, yuv420p) or to a GIF, whole or not at all."""
 
 from __future__ import annotations
 
@@ -14,6 +14,22 @@ from jaxtyping import UInt8
 
 from repertory.errors import BadInput, RepertoryError
 
+_H264: dict[str, Any] = {
+    "codec": "libx264",
+    "macro_block_size": 2,
+    "output_params": ["-crf", "18", "-movflags", "+faststart"],
+}
+# A palette for every picture: one for all would have to wait for the last of them in memory.
+_GIF: dict[str, Any] = {
+    "codec": "gif",
+    "macro_block_size": 1,
+    "pix_fmt_out": "pal8",
+    "output_params": [
+        "-vf",
+        "split[a][b];[a]palettegen=stats_mode=single[p];[b][p]paletteuse=new=1:dither=none",
+    ],
+}
+
 
 class VideoWriter:
     """Write pictures of one size as they come; the file appears under its name on leaving.
@@ -22,8 +38,20 @@ class VideoWriter:
     """
 
     def __init__(self, path: Path, fps: float) -> None:
-        if path.suffix.lower() != ".mp4":
-            raise BadInput(f"video file '{path}' must end in .mp4")
+        self.check(path)
+        self.path = path
+        self.frames = 0
+        self._fps = fps
+        self._is_gif = path.suffix.lower() == ".gif"
+        self._partial = path.with_name(f".{path.stem}.partial{path.suffix.lower()}")
+        self._shape: tuple[int, ...] = ()
+        self._encoder: Any = None
+
+    @staticmethod
+    def check(path: Path) -> None:
+        """Raise BadInput unless a film can be written to `path`; nothing is left there."""
+        if path.suffix.lower() not in (".mp4", ".gif"):
+            raise BadInput(f"video file '{path}' must end in .mp4 or .gif")
         if path.is_dir() or not path.parent.is_dir():
             fault = "it is a folder" if path.is_dir() else "its folder does not exist"
             raise BadInput(f"cannot write the video {path}: {fault}")
@@ -32,12 +60,6 @@ class VideoWriter:
                 pass
         except OSError as error:
             raise BadInput(f"cannot write the video {path}: {error.strerror}") from error
-        self.path = path
-        self.frames = 0
-        self._fps = fps
-        self._partial = path.with_name(f".{path.stem}.partial.mp4")
-        self._shape: tuple[int, ...] = ()
-        self._encoder: Any = None
 
     def add(self, picture: UInt8[np.ndarray, "height width 3"]) -> None:
         """Append one picture."""
@@ -47,10 +69,13 @@ class VideoWriter:
         if picture.shape != self._shape:
             raise ValueError(f"pictures of {self.path} are {self._shape}, got {picture.shape}")
         height, width, _ = picture.shape
-        # H.264 halves the colour planes, so sides must be even: the last row or column repeats.
-        even = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+        if self._is_gif:
+            sent = picture
+        else:
+            # H.264 halves the colour planes, so sides must be even: the last row or column repeats.
+            sent = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         try:
-            self._encoder.send(np.ascontiguousarray(even))
+            self._encoder.send(np.ascontiguousarray(sent))
         except OSError as error:
             raise self._failure() from error
         self.frames += 1
@@ -59,16 +84,16 @@ class VideoWriter:
         import imageio_ffmpeg
 
         height, width, _ = self._shape
+        if not self._is_gif:
+            height, width = height + height % 2, width + width % 2
         try:
             encoder = imageio_ffmpeg.write_frames(
                 str(self._partial),
-                (width + width % 2, height + height % 2),
+                (width, height),
                 fps=self._fps,
-                codec="libx264",
-                macro_block_size=2,
                 quality=None,
-                output_params=["-crf", "18", "-movflags", "+faststart"],
                 ffmpeg_log_level="quiet",
+                **(_GIF if self._is_gif else _H264),
             )
             encoder.send(None)
         except (OSError, RuntimeError) as error:
