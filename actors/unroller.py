@@ -19,7 +19,14 @@ from actors.policy import Decision, Policy
 from actors.stacking import RollingStack
 from repertory.errors import EnvironmentFailure
 from repertory.ports import Lanes, State
-from repertory.types import EpisodeRecord, GuidanceCounts, TaskSpec, Unroll, Weights
+from repertory.types import (
+    EnvironmentFault,
+    EpisodeRecord,
+    GuidanceCounts,
+    TaskSpec,
+    Unroll,
+    Weights,
+)
 
 
 @dataclass(slots=True)
@@ -80,6 +87,8 @@ class Unroller:
         self._incarnation = incarnation
         self._sequence = 0
         self._mask_version = -1
+        self._faults: list[EnvironmentFault] = []
+        self._given_up: set[int] = set()
         spec = self._tasks[0].observation
         self._spec = spec
         self._groups: list[LaneGroup] = []
@@ -140,6 +149,8 @@ class Unroller:
             blocks.age[-1, group.columns] = group.age
             group.tail = blocks.observation[-history - 1 :, group.columns].copy()
         self._sequence += 1
+        faults, self._faults = tuple(self._faults), []
+        self._given_up |= {fault.task for fault in faults if fault.gave_up}
         return Unroll(
             worker=self._worker,
             incarnation=self._incarnation,
@@ -160,6 +171,8 @@ class Unroller:
             episodes=tuple(episodes),
             guidance=self._guidance(),
             mask_version=self._mask_version,
+            faults=faults,
+            given_up=tuple(sorted(self._given_up)),
         )
 
     def _guidance(self) -> GuidanceCounts | None:
@@ -209,6 +222,7 @@ class Unroller:
         group.recurrent = decision.recurrent
         group.stack.push(result.observation, result.started)
         episodes.extend(result.episodes)
+        self._faults.extend(result.faults)
 
     def _new_blocks(self) -> _Blocks:
         steps, lanes = self._length, self._lane_count

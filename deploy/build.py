@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from envs.contained import ContainedLanes, FailureBudget
 from envs.registry import make_lanes, task_specs, training_tasks
 from repertory.config import (
     AtariConfig,
@@ -223,6 +224,7 @@ def rollout_worker(
     from actors.worker import RolloutWorker
 
     path = ("worker", worker, "incarnation", incarnation)
+    budget = FailureBudget(config.actors.environment_failures, config.actors.failure_window_s)
     groups: list[tuple[Lanes, Policy]] = []
     generators = []
     for group, part in enumerate(
@@ -237,7 +239,8 @@ def rollout_worker(
         )
         generator = stream(config.seed, *path, "policy", group)
         generators.append(generator)
-        groups.append((lanes, acting_policy(config, tasks, generator, guided=True)))
+        contained = ContainedLanes(lanes, tasks, budget)
+        groups.append((contained, acting_policy(config, tasks, generator, guided=True)))
     unroller = Unroller(
         groups,
         tasks,

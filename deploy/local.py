@@ -133,7 +133,13 @@ class LocalRun:
 
 def _same_lanes(workers: list[RolloutWorker], saved: list[State]) -> bool:
     shapes = [[group["age"].shape for group in s["unroller"]["groups"]] for s in saved]
-    return all(worker.lane_shapes == shape for worker, shape in zip(workers, shapes, strict=True))
+    # A worker that had given a task up saved no environments: it begins anew, the task included.
+    whole = all(
+        "given_up" not in group["lanes"] for s in saved for group in s["unroller"]["groups"]
+    )
+    return whole and all(
+        worker.lane_shapes == shape for worker, shape in zip(workers, shapes, strict=True)
+    )
 
 
 def train(
@@ -170,6 +176,7 @@ def train(
                 local.round()
                 updates = local.loop.updates
                 recorder.episodes(local.experience.drain_episodes())
+                recorder.faults(local.experience.drain_faults())
                 if updates - logged_at >= config.logging.every_updates:
                     _log(local, recorder)
                     logged_at = updates

@@ -22,7 +22,7 @@ from repertory.metrics.aggregate import EpisodeAverages
 from repertory.metrics.gradient_maps import CosineSums, GradientMaps
 from repertory.metrics.guidance import GuideMatrices, GuideMatrix, strongest
 from repertory.ports import State
-from repertory.types import EpisodeRecord, TaskSpec
+from repertory.types import EnvironmentFault, EpisodeRecord, TaskSpec
 
 if TYPE_CHECKING:
     from repertory.run_directory import RunDirectory
@@ -64,6 +64,22 @@ class Recorder:
     def episodes(self, records: Iterable[EpisodeRecord]) -> None:
         """Count finished episodes."""
         self._averages.add(records)
+
+    def faults(self, faults: Iterable[EnvironmentFault]) -> None:
+        """Note environments that failed, and warn of tasks that were given up over it."""
+        for fault in faults:
+            task = self._tasks[fault.task].name
+            self._run.event(
+                "environment_failed", task=task, reason=fault.reason, gave_up=fault.gave_up
+            )
+            if fault.gave_up:
+                log.warning(
+                    "a worker gave up %s after more than %d failures within %.0f s: %s",
+                    task,
+                    self._config.actors.environment_failures,
+                    self._config.actors.failure_window_s,
+                    fault.reason,
+                )
 
     def row(
         self,

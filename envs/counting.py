@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from envs.box_actions import check_box
+from envs.failures import LaneFailures
 from envs.same_tasks import check_same_tasks
 from repertory.config import CountingConfig
 from repertory.errors import BadInput, EnvironmentFailure
@@ -51,6 +52,8 @@ class CountingLanes:
         self._step = np.zeros(count, dtype=np.int64)
         self._over = np.zeros(count, dtype=np.bool_)
         self._calls = 0
+        self._failed = 0
+        self.failures = LaneFailures(self._names)
 
     def reset(self) -> np.ndarray:
         """Start every lane at its first episode."""
@@ -63,15 +66,18 @@ class CountingLanes:
         """Step every lane; the step after an end resets.
 
         Raises:
-            EnvironmentFailure: an action is out of range, or it is `fail_task`'s turn to fail.
+            EnvironmentFailure: an action is out of range, or `fail_task` fails and nobody contains
+                it.
         """
         self._check(action)
         settings = self._settings
-        for lane, name in enumerate(self._names):
-            if name == settings.fail_task and self._calls >= settings.fail_step:
-                raise EnvironmentFailure(
-                    f"{name} (lane {lane}) failed: asked to at step {settings.fail_step}"
-                )
+        failing = self._failing()
+        for lane in failing:
+            if settings.fail_how in ("raise", "reset"):
+                self.failures.note(lane, self._failure(lane))
+            elif settings.fail_how == "hang":
+                time.sleep(1e6)
+        self._failed += bool(failing)
         if settings.step_seconds > 0.0:
             time.sleep(settings.step_seconds * len(self._names))
         self._calls += 1
@@ -94,14 +100,44 @@ class CountingLanes:
             )
             for lane in np.flatnonzero(ended)
         )
+        observation = self._observation()
+        if settings.fail_how == "nan_reward":
+            reward[failing] = np.nan
+        elif settings.fail_how == "nan_observation":
+            observation[failing] = np.nan
         return StepResult(
-            observation=self._observation(),
+            observation=observation,
             reward=reward,
             terminated=ended & ~cut,
             truncated=cut,
             valid=~started,
             started=started,
             episodes=episodes,
+        )
+
+    def renew(self, lane: int) -> np.ndarray:
+        """Go on with a lane's next episode."""
+        if self._settings.fail_how == "reset" and lane in self._failing():
+            raise self._failure(lane)
+        self._episode[lane] += 1
+        self._step[lane] = 0
+        self._over[lane] = False
+        first: np.ndarray = self._observation()[lane]
+        return first
+
+    def _failing(self) -> list[int]:
+        settings = self._settings
+        if self._calls < settings.fail_step or 0 < settings.fail_times <= self._failed:
+            return []
+        return [
+            lane
+            for lane, name in enumerate(self._names)
+            if name == settings.fail_task and lane not in self.failures.out
+        ]
+
+    def _failure(self, lane: int) -> EnvironmentFailure:
+        return EnvironmentFailure(
+            f"{self._names[lane]} (lane {lane}) failed: asked to at step {self._settings.fail_step}"
         )
 
     def state(self) -> State:

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from envs.box_actions import check_box
+from envs.failures import LaneFailures
 from envs.same_tasks import check_same_tasks
 from repertory import seeding
 from repertory.config import PointMassConfig
@@ -130,6 +131,7 @@ class PointMassLanes:
         self._dense = np.array([kind.dense for kind in kinds], dtype=np.bool_)
         self._horizon = settings.horizon
         self._noise = settings.noise
+        self.failures = LaneFailures(self._names)
         self._random = seeding.stream(seed, *path, "points")
         self._position = np.full((count, 2), np.nan)
         self._over = np.ones(count, dtype=np.bool_)
@@ -188,6 +190,13 @@ class PointMassLanes:
             started=started,
             episodes=episodes,
         )
+
+    def renew(self, lane: int) -> np.ndarray:
+        """Start a lane anew and return its first observation; there is nothing to rebuild."""
+        self._over[lane] = False
+        self._start(np.arange(len(self._names)) == lane)
+        first: np.ndarray = self._position[lane].astype(np.float32)
+        return first
 
     def rgb(self, lane: int) -> np.ndarray:
         """Draw a lane from above: wall, target and point, uint8 [240, 240, 3]."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+from envs.failures import RenewableLanes
 from repertory.config import (
     AtariConfig,
     CountingConfig,
@@ -17,7 +18,6 @@ from repertory.config import (
     RunConfig,
 )
 from repertory.errors import BadInput, did_you_mean
-from repertory.ports import Lanes
 from repertory.types import ActionSpec, ObservationSpec, TaskSpec
 
 PREFIXES = ("atari", "metaworld", "halfcheetah", "pointmass", "counting")
@@ -152,7 +152,7 @@ def make_lanes(
     seed: int,
     path: tuple[str | int, ...],
     run_seed: int | None = None,
-) -> Lanes:
+) -> RenewableLanes:
     """Make one lane per entry of `assignment`, an index into `tasks`.
 
     Args:

@@ -11,7 +11,14 @@ import numpy as np
 from jaxtyping import Int64
 
 from repertory.metrics.gradient_maps import CosineSums
-from repertory.types import EpisodeRecord, ReplayBatch, StepResult, Unroll, Weights
+from repertory.types import (
+    EnvironmentFault,
+    EpisodeRecord,
+    ReplayBatch,
+    StepResult,
+    Unroll,
+    Weights,
+)
 
 State = dict[str, Any]
 """A part's state for a checkpoint: nested dicts and lists of numpy arrays, str, int, float, bool
@@ -77,6 +84,9 @@ class Experience(UnrollSink, BatchSource, Protocol):
 
     def drain_episodes(self) -> list[EpisodeRecord]:
         """Return the episodes that finished since the last call."""
+
+    def drain_faults(self) -> list[EnvironmentFault]:
+        """Return the failures of environments that were contained, since the last call."""
 
     def metrics(self) -> dict[str, float]:
         """Return fill, drops and ages, per task and in all."""

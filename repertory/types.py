@@ -71,6 +71,17 @@ class EpisodeRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class EnvironmentFault:
+    """One failure of an environment that a worker survived."""
+
+    task: int
+    reason: str
+    """A sentence that names task and lane."""
+    gave_up: bool
+    """Whether the worker stopped playing the task over it."""
+
+
+@dataclass(frozen=True, slots=True)
 class StepResult:
     """What L lanes answer to one action each.
 
@@ -90,6 +101,8 @@ class StepResult:
     valid: Bool[np.ndarray, " L"]
     started: Bool[np.ndarray, " L"]
     episodes: tuple[EpisodeRecord, ...] = ()
+    faults: tuple[EnvironmentFault, ...] = ()
+    """Failures that were contained, those of a reset before the first step included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +169,9 @@ class Unroll:
     """What was chosen during these steps; None where nothing ever is."""
     mask_version: int = -1
     """Of the masks that acted, which come with the weights of `policy_version`; -1 without any."""
+    faults: tuple[EnvironmentFault, ...] = ()
+    given_up: tuple[int, ...] = ()
+    """Tasks whose environments failed too often: the worker's lanes of them stand still."""
 
     @property
     def length(self) -> int:

@@ -19,7 +19,7 @@ from repertory.types import Unroll
 _LANE_FIRST = frozenset({"task", "policy_version", "recurrent"})
 _SCALARS = frozenset({"worker", "incarnation", "sequence", "mask_version"})
 # What is counted when an unroll arrives, and is of no use afterwards.
-_RECORDS = frozenset({"episodes", "guidance"})
+_RECORDS = frozenset({"episodes", "guidance", "faults", "given_up"})
 _ARRAYS = tuple(f.name for f in fields(Unroll) if f.name not in _SCALARS | _RECORDS)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Bool, Int64
 
 from repertory.ports import State
 
@@ -32,6 +32,8 @@ class SampleLimiter:
         self._slack = max(slack, 1.0)
         self.inserted: Int64[np.ndarray, " M"] = np.zeros(task_count, np.int64)
         self.taken = 0
+        self.retired: Bool[np.ndarray, " M"] = np.zeros(task_count, np.bool_)
+        """Tasks that will insert no more, and that nothing waits for."""
 
     def begin_anew(self) -> None:
         """Count from nothing: every task owes `learning_starts` steps again, and nobody a batch."""
@@ -40,8 +42,8 @@ class SampleLimiter:
 
     @property
     def started(self) -> bool:
-        """Whether every task has inserted its first steps."""
-        return bool((self.inserted >= self._learning_starts).all())
+        """Whether every task that still can has inserted its first steps."""
+        return bool((self.retired | (self.inserted >= self._learning_starts)).all())
 
     @property
     def learned_from(self) -> int:

@@ -13,7 +13,16 @@ import numpy as np
 from jaxtyping import Bool, Int64
 
 from repertory.ports import State
-from repertory.types import EpisodeRecord, ReplayBatch, TaskSpec, Unroll, Weights, Windows
+from repertory.types import (
+    EnvironmentFault,
+    EpisodeRecord,
+    ReplayBatch,
+    TaskSpec,
+    Unroll,
+    Weights,
+    Windows,
+)
+from replay.faults import FaultRecords
 from replay.ledger import DeliveryLedger
 from replay.limiter import SampleLimiter
 from replay.replay_fit import check_run, check_saved, renumbered
@@ -83,6 +92,7 @@ class TaskReplay:
         )
         self._records = ReplayRecords(self._tasks)
         self._ledger = DeliveryLedger()
+        self._faults = FaultRecords(tasks)
         self._refused = 0
         self._batches = 0
         self._window_cursor = 0
@@ -113,6 +123,9 @@ class TaskReplay:
             self._limiter.inserted += self._records.note_arrival(unroll)
             for closed in self._assembler.add(unroll):
                 self._rings.put(closed, self._records.steps)
+            if self._faults.note(unroll):
+                self._limiter.retired[:] = False
+                self._limiter.retired[list(self._faults.retired)] = True
             self._changed.notify_all()
 
     def has_room(self) -> bool:
@@ -129,10 +142,17 @@ class TaskReplay:
             self._guided = None if weights.guided is None else weights.guided.copy()
 
     def next_batch(self, timeout_s: float | None = None) -> ReplayBatch | None:
-        """Return N rows ordered by task, N/M of each, or None when no batch was due in time."""
+        """Return N rows ordered by task, N/M of each, or None when no batch was due in time.
+
+        A task that nobody plays any more keeps its share, of what it has left behind.
+
+        Raises:
+            EnvironmentFailure: such a task has left nothing, or nobody plays any task.
+        """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         with self._changed:
             while not (self._limiter.due() and self._rings.rows.all()):
+                self._check_played()
                 left = None if deadline is None else deadline - time.monotonic()
                 if self._closed or (left is not None and left <= 0.0):
                     return None
@@ -140,6 +160,15 @@ class TaskReplay:
             batch = self._sampled()
             self._changed.notify_all()
             return batch
+
+    def _check_played(self) -> None:
+        retired = sorted(self._faults.retired)
+        if retired and len(retired) == len(self._tasks):
+            raise self._faults.failure(retired, "every task was given up")
+        if empty := [task for task in retired if not self._rings.rows[task]]:
+            raise self._faults.failure(
+                empty, "a task was given up before it left anything to replay"
+            )
 
     def _sampled(self) -> ReplayBatch:
         rings = self._rings
@@ -198,6 +227,11 @@ class TaskReplay:
             episodes, self._episodes = self._episodes, []
             return episodes
 
+    def drain_faults(self) -> list[EnvironmentFault]:
+        """Return the environments' failures since the last call."""
+        with self._changed:
+            return self._faults.drain()
+
     def guide_counts(self) -> Int64[np.ndarray, "M C"]:
         """Return the valid steps of task i in which j acted, since the last call."""
         with self._changed:
@@ -224,7 +258,7 @@ class TaskReplay:
             for task, filled in zip(self._tasks, rings.filled.tolist(), strict=True):
                 row[f"task/{task.name}/replay_rows"] = float(rings.rows[task.index])
                 row[f"task/{task.name}/replay_fill"] = filled / self._slots
-            return row | self._records.drained()
+            return row | self._records.drained() | self._faults.metrics()
 
     # -- checkpoint ------------------------------------------------------------------------------
 

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from repertory.ports import State
-from repertory.types import EpisodeRecord, TaskSpec, Unroll, Weights
+from repertory.types import EnvironmentFault, EpisodeRecord, TaskSpec, Unroll, Weights
 from replay.batch import Row, batch_of, unroll_from_state, unroll_to_state
+from replay.faults import FaultRecords
 from replay.ledger import DeliveryLedger
 
 
@@ -64,6 +65,8 @@ class TrajectoryQueues:
         self._cursor = 0
         self._version = 0
         self._ledger = DeliveryLedger()
+        self._faults = FaultRecords(tasks)
+        self._playing = list(range(len(self._tasks)))
         self._short_since: float | None = None
         self._refused = 0
         self._episodes: list[EpisodeRecord] = []
@@ -84,8 +87,13 @@ class TrajectoryQueues:
                 self._refused += 1
                 return
             self._episodes.extend(unroll.episodes)
+            if self._faults.note(unroll):
+                retired = self._faults.retired
+                self._playing = [t for t in range(len(self._tasks)) if t not in retired]
             valid_steps = unroll.valid.sum(axis=0)
             for lane, task in enumerate(unroll.task.tolist()):
+                if task in unroll.given_up and not valid_steps[lane]:
+                    continue
                 counters = self.counters[task]
                 rows = self._rows[task]
                 rows.append(Row(unroll, lane))
@@ -102,9 +110,7 @@ class TrajectoryQueues:
             return self._below_target()
 
     def _below_target(self) -> bool:
-        return any(
-            len(rows) < target for rows, target in zip(self._rows, self._targets, strict=True)
-        )
+        return any(len(self._rows[task]) < self._targets[task] for task in self._playing)
 
     # -- source ----------------------------------------------------------------------------------
 
@@ -118,11 +124,16 @@ class TrajectoryQueues:
 
         Every task gives floor(B/N) columns and the remaining ones go round the tasks from batch to
         batch. When a task has been empty for `patience_s` its missing columns come from the fullest
-        queues instead, and the gap is counted.
+        queues instead, and the gap is counted. A task that nobody plays any more has no share.
+
+        Raises:
+            EnvironmentFailure: nobody plays any task.
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         with self._changed:
             while True:
+                if not self._playing:
+                    raise self._faults.failure([0], "every task was given up")
                 self._drop_stale()
                 shares = self._shares()
                 if not self._covers(shares):
@@ -155,10 +166,12 @@ class TrajectoryQueues:
         return max(0.0, min(ends) - now) if ends else None
 
     def _shares(self) -> list[int]:
-        count = len(self._tasks)
-        shares = [self._batch_size // count] * count
+        shares = [0] * len(self._tasks)
+        count = len(self._playing)
+        for task in self._playing:
+            shares[task] = self._batch_size // count
         for extra in range(self._batch_size % count):
-            shares[(self._cursor + extra) % count] += 1
+            shares[self._playing[(self._cursor + extra) % count]] += 1
         return shares
 
     def _covers(self, shares: Sequence[int]) -> bool:
@@ -219,6 +232,11 @@ class TrajectoryQueues:
             episodes, self._episodes = self._episodes, []
             return episodes
 
+    def drain_faults(self) -> list[EnvironmentFault]:
+        """Return the environments' failures since the last call."""
+        with self._changed:
+            return self._faults.drain()
+
     def metrics(self) -> dict[str, float]:
         """Return fill and drops per task and in all; policy lag since the last call."""
         with self._changed:
@@ -228,6 +246,7 @@ class TrajectoryQueues:
                 "replay/short_shares": sum(c.short_shares for c in self.counters),
                 "replay/refused": self._refused,
                 "replay/rows": sum(len(r) for r in self._rows),
+                **self._faults.metrics(),
             }
             lag_sum = lag_count = lag_max = 0
             for task, counters, rows in zip(self._tasks, self.counters, self._rows, strict=True):

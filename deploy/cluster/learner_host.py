@@ -24,7 +24,7 @@ from repertory.config import RunConfig
 from repertory.errors import RepertoryError
 from repertory.metrics.gradient_maps import CosineSums
 from repertory.ports import Experience, State
-from repertory.types import EpisodeRecord, Unroll, Weights, weights_state
+from repertory.types import EnvironmentFault, EpisodeRecord, Unroll, Weights, weights_state
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,7 @@ class Report:
     metrics: dict[str, float]
     episodes: list[EpisodeRecord]
     guides: Int64[np.ndarray, "M C"] | None
+    faults: list[EnvironmentFault]
     cosines: list[CosineSums]
 
 
@@ -207,6 +208,7 @@ class LearnerHost:
             metrics,
             self._experience.drain_episodes(),
             self._experience.guide_counts(),
+            self._experience.drain_faults(),
             cosines,
         )
 

@@ -16,7 +16,7 @@ from deploy.cluster.worker_door import Published, Receipt, WorkerDoor
 from repertory.config import RunConfig
 from repertory.errors import ClusterFailure
 from repertory.ports import Batch, State
-from repertory.types import EpisodeRecord, Unroll, Weights
+from repertory.types import EnvironmentFault, EpisodeRecord, Unroll, Weights
 
 STATE_S = 300.0
 
@@ -64,10 +64,17 @@ class ReplayHost:
 
     async def report(
         self,
-    ) -> tuple[dict[str, float], list[EpisodeRecord], np.ndarray | None, int]:
-        """Return metrics, episodes and guides since the last call, and the steps received."""
+    ) -> tuple[
+        dict[str, float],
+        list[EpisodeRecord],
+        np.ndarray | None,
+        list[EnvironmentFault],
+        int,
+    ]:
+        """Return metrics; episodes, guides and faults since the last call; steps received."""
         held = self._experience
-        return held.metrics(), held.drain_episodes(), held.guide_counts(), held.steps
+        episodes, guides = held.drain_episodes(), held.guide_counts()
+        return held.metrics(), episodes, guides, held.drain_faults(), held.steps
 
     async def silences(self) -> tuple[dict[int, float], int]:
         """Return each worker's silence in seconds, and the steps received."""
@@ -93,6 +100,7 @@ class RemoteExperience:
         self._host = host
         self._steps = 0
         self._episodes: list[EpisodeRecord] = []
+        self._faults: list[EnvironmentFault] = []
         self._guides: np.ndarray | None = None
         self._closed = threading.Event()
 
@@ -130,12 +138,18 @@ class RemoteExperience:
         episodes, self._episodes = self._episodes, []
         return episodes
 
+    def drain_faults(self) -> list[EnvironmentFault]:
+        """Return the failures of environments that came with the last `metrics`."""
+        faults, self._faults = self._faults, []
+        return faults
+
     def metrics(self) -> dict[str, float]:
         """Return the host's metrics."""
-        metrics, episodes, guides, self._steps = self._answer(
+        metrics, episodes, guides, faults, self._steps = self._answer(
             self._host.report.remote(), "its metrics"
         )
         self._episodes += episodes
+        self._faults += faults
         self._guides = guides
         found: dict[str, float] = metrics
         return found

@@ -193,6 +193,7 @@ class Supervisor:
         report: Report = self._ask(self._report, ANSWER_S, "for its metrics")
         self._report = None
         self._recorder.episodes(report.episodes)
+        self._recorder.faults(report.faults)
         health = {
             "health/actors_alive": float(len(self._workers)),
             "health/actor_restarts": float(self._restarts),

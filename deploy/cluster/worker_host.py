@@ -20,6 +20,9 @@ from repertory.config import RunConfig
 from repertory.errors import ClusterFailure
 from repertory.types import Weights
 
+IDLE_S = 1.0
+"""Between the deliveries of a worker that has given up all its tasks."""
+
 
 def answer(reference: Any, what: str) -> Any:
     """Return the result of a call to the learner, or raise ClusterFailure after the deadline."""
@@ -88,6 +91,9 @@ class WorkerHost:
         sent: deque[Any] = deque()
         while not self._stopping.is_set():
             unroll = rollout.iterate()
+            if unroll.given_up and not unroll.valid.any():
+                # Nothing left to play; it says so now and then, lest the others wait for its tasks.
+                self._stopping.wait(IDLE_S)
             sent.append(self._learner.insert.remote(unroll))
             del unroll
             while len(sent) >= self._config.actors.max_outstanding:

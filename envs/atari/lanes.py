@@ -9,6 +9,7 @@ import numpy as np
 
 from envs.atari import catalog
 from envs.atari.lane import AtariLane
+from envs.failures import LaneFailures
 from envs.same_tasks import check_same_tasks
 from repertory import seeding
 from repertory.config import AtariConfig
@@ -55,22 +56,12 @@ class AtariLanes:
         self._clip = settings.clip_rewards
         self._life_loss_ends = settings.life_loss_ends
         self._actions = 0
-        self._lanes: list[AtariLane] = []
-        for lane, index in enumerate(assignment):
-            spec = tasks[index]
-            task = catalog.parse(spec.name)
-            actions = _actions(task.game, spec.action.size)
-            self._actions = len(actions)
-            stream = (*path, "lane", lane)
-            self._lanes.append(
-                AtariLane(
-                    task,
-                    settings,
-                    actions,
-                    sticky_seed=seeding.integer(seed, *stream, "sticky"),
-                    noops=seeding.stream(seed, *stream, "noops"),
-                )
-            )
+        self.failures = LaneFailures(self._names)
+        self._settings = settings
+        self._seed, self._path = seed, path
+        self._specs = [tasks[index] for index in assignment]
+        self._renewals = [0] * count
+        self._lanes = [self._made(lane, "lane", lane) for lane in range(count)]
         size = settings.frame_size
         self._observation = np.zeros((count, size, size), dtype=np.uint8)
         self._reward = np.zeros(count, dtype=np.float32)
@@ -83,13 +74,34 @@ class AtariLanes:
         self._length = [0] * count
         self._lives_lost = [0] * count
 
+    def _made(self, lane: int, *stream: str | int) -> AtariLane:
+        spec = self._specs[lane]
+        task = catalog.parse(spec.name)
+        actions = _actions(task.game, spec.action.size)
+        self._actions = len(actions)
+        return AtariLane(
+            task,
+            self._settings,
+            actions,
+            sticky_seed=seeding.integer(self._seed, *self._path, *stream, "sticky"),
+            noops=seeding.stream(self._seed, *self._path, *stream, "noops"),
+        )
+
+    def renew(self, lane: int) -> np.ndarray:
+        """Load a lane's game anew, start it, and return its first observation."""
+        self._renewals[lane] += 1
+        self._lanes[lane] = self._made(lane, "lane", lane, "renewal", self._renewals[lane])
+        self._start(lane)
+        first: np.ndarray = self._observation[lane]
+        return first
+
     def reset(self) -> np.ndarray:
         """Start every lane and return the first observations, uint8 [L, size, size]."""
         for lane in range(len(self._lanes)):
             try:
                 self._start(lane)
             except Exception as error:
-                raise self._failure(lane, error) from error
+                self.failures.note(lane, error)
         return self._observation
 
     def step(self, action: np.ndarray) -> StepResult:
@@ -101,6 +113,8 @@ class AtariLanes:
         chosen = self._checked(action)
         episodes: list[EpisodeRecord] = []
         for lane, index in enumerate(chosen):
+            if lane in self.failures.out:
+                continue
             try:
                 if self._over[lane]:
                     self._start(lane)
@@ -110,7 +124,7 @@ class AtariLanes:
                 else:
                     self._play(lane, index, episodes)
             except Exception as error:
-                raise self._failure(lane, error) from error
+                self.failures.note(lane, error)
         return StepResult(
             observation=self._observation,
             reward=self._reward,
@@ -149,7 +163,7 @@ class AtariLanes:
             try:
                 lane.restore(saved)
             except Exception as error:
-                raise self._failure(index, error) from error
+                raise self.failures.of(index, error) from error
         self._observation[:] = state["observation"]
         self._over = np.asarray(state["over"]).tolist()
         self._return = np.asarray(state["return"]).tolist()
@@ -205,11 +219,6 @@ class AtariLanes:
                 f"0 to {self._actions - 1}."
             )
         return chosen
-
-    def _failure(self, lane: int, error: Exception) -> EnvironmentFailure:
-        return EnvironmentFailure(
-            f"{self._names[lane]} (lane {lane}) failed: {type(error).__name__}: {error}"
-        )
 
 
 def _actions(game: str, size: int) -> tuple[int, ...]:

@@ -11,6 +11,7 @@ import mujoco
 import numpy as np
 
 from envs.box_actions import check_box
+from envs.failures import LaneFailures
 from envs.half_cheetah import bodies, catalog
 from envs.offscreen import Camera
 from envs.same_tasks import check_same_tasks
@@ -69,6 +70,9 @@ class HalfCheetahLanes:
         self._models = [models[name] for name in self._names]
         self._seconds = self._models[0].opt.timestep * _SUBSTEPS
         self._data = [mujoco.MjData(model) for model in self._models]
+        self.failures = LaneFailures(self._names)
+        self._seed, self._path = seed, path
+        self._renewals = [0] * count
         self._random = [seeding.stream(seed, *path, "lane", lane) for lane in range(count)]
         # Views into the simulations, taken once: making one costs as much as a third of a substep.
         self._position = [data.qpos for data in self._data]
@@ -106,11 +110,17 @@ class HalfCheetahLanes:
         started = self._over.copy()
         before = self._place.copy()
         for lane, starting in enumerate(started.tolist()):
-            if starting:
-                self._start(lane)
-            else:
-                self._simulate(lane, action[lane])
+            if lane in self.failures.out:
+                continue
+            try:
+                if starting:
+                    self._start(lane)
+                else:
+                    self._simulate(lane, action[lane])
+            except Exception as error:
+                self.failures.note(lane, error)
         played = ~started
+        played[list(self.failures.now)] = False
         # As Gymnasium computes it, the cost in the action's own float32.
         cost = _CONTROL_COST * np.add.reduce(np.square(action), axis=1)
         reward = np.where(played, (self._place - before) / self._seconds - cost, 0.0)
@@ -136,6 +146,23 @@ class HalfCheetahLanes:
             started=started,
             episodes=episodes,
         )
+
+    def renew(self, lane: int) -> np.ndarray:
+        """Make a lane's simulation anew, start it, and return its first observation."""
+        self._renewals[lane] += 1
+        stream = ("lane", lane, "renewal", self._renewals[lane])
+        data = mujoco.MjData(self._models[lane])
+        self._data[lane] = data
+        self._random[lane] = seeding.stream(self._seed, *self._path, *stream)
+        self._position[lane], self._velocity[lane] = data.qpos, data.qvel
+        self._control[lane] = data.ctrl
+        self._unstable[lane] = data.warning.number[_BAD_STATES]
+        self._start(lane)
+        self._over[lane] = False
+        self._return[lane] = 0.0
+        self._length[lane] = 0
+        first: np.ndarray = self._observation[lane]
+        return first
 
     def rgb(self, lane: int) -> np.ndarray:
         """Draw a lane from the camera that follows it, uint8 [240, 320, 3].

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from envs.failures import LaneFailures
 from envs.same_tasks import check_same_tasks
 from repertory import seeding
 from repertory.config import MetaworldConfig
@@ -66,21 +67,19 @@ class MetaworldLanes:
         self._names = [tasks[index].name for index in assignment]
         self._horizon = settings.horizon
         self._success_ends = settings.success_ends
+        self.failures = LaneFailures(self._names)
+        self._settings = settings
+        self._seed, self._path = seed, path
+        self._goal_seed = seed if goal_seed is None else goal_seed
+        self._renewals = [0] * count
         self._lanes: list[MetaworldLane] = []
-        for lane, name in enumerate(self._names):
+        for lane in range(count):
             try:
-                self._lanes.append(
-                    MetaworldLane(
-                        name,
-                        settings,
-                        goal_seed=seed if goal_seed is None else goal_seed,
-                        generator=seeding.stream(seed, *path, "lane", lane),
-                    )
-                )
+                self._lanes.append(self._made(lane, "lane", lane))
             except BadInput:
                 raise
             except Exception as error:
-                raise self._failure(lane, error) from error
+                raise self.failures.of(lane, error) from error
         self._observation = np.zeros((count, 39), dtype=np.float32)
         self._reward = np.zeros(count, dtype=np.float32)
         self._terminated = np.zeros(count, dtype=np.bool_)
@@ -92,13 +91,30 @@ class MetaworldLanes:
         self._length = [0] * count
         self._success = [False] * count
 
+    def _made(self, lane: int, *stream: str | int) -> MetaworldLane:
+        return MetaworldLane(
+            self._names[lane],
+            self._settings,
+            goal_seed=self._goal_seed,
+            generator=seeding.stream(self._seed, *self._path, *stream),
+        )
+
+    def renew(self, lane: int) -> np.ndarray:
+        """Load a lane's task anew, start it, and return its first observation."""
+        self._renewals[lane] += 1
+        self._lanes[lane].close()
+        self._lanes[lane] = self._made(lane, "lane", lane, "renewal", self._renewals[lane])
+        self._start(lane)
+        first: np.ndarray = self._observation[lane]
+        return first
+
     def reset(self) -> np.ndarray:
         """Start every lane and return the first observations, float32 [L, 39]."""
         for lane in range(len(self._lanes)):
             try:
                 self._start(lane)
             except Exception as error:
-                raise self._failure(lane, error) from error
+                self.failures.note(lane, error)
         self._check_finite()
         return self._observation
 
@@ -115,6 +131,8 @@ class MetaworldLanes:
         chosen = self._checked(action)
         episodes: list[EpisodeRecord] = []
         for lane in range(len(self._lanes)):
+            if lane in self.failures.out:
+                continue
             try:
                 if self._over[lane]:
                     self._start(lane)
@@ -124,7 +142,7 @@ class MetaworldLanes:
                 else:
                     self._play(lane, chosen[lane], episodes)
             except Exception as error:
-                raise self._failure(lane, error) from error
+                self.failures.note(lane, error)
         self._check_finite()
         return StepResult(
             observation=self._observation,
@@ -168,7 +186,7 @@ class MetaworldLanes:
             try:
                 lane.restore(saved)
             except Exception as error:
-                raise self._failure(index, error) from error
+                raise self.failures.of(index, error) from error
         self._observation[:] = state["observation"]
         self._over = np.asarray(state["over"]).tolist()
         self._return = np.asarray(state["return"]).tolist()
@@ -232,12 +250,9 @@ class MetaworldLanes:
         if np.isfinite(self._observation).all() and np.isfinite(self._reward).all():
             return
         wrong = ~(np.isfinite(self._observation).all(axis=1) & np.isfinite(self._reward))
-        lane = int(np.flatnonzero(wrong)[0])
-        raise EnvironmentFailure(
-            f"{self._names[lane]} (lane {lane}) gave an observation or a reward that is not finite."
-        )
-
-    def _failure(self, lane: int, error: Exception) -> EnvironmentFailure:
-        return EnvironmentFailure(
-            f"{self._names[lane]} (lane {lane}) failed: {type(error).__name__}: {error}"
-        )
+        for lane in np.flatnonzero(wrong).tolist():
+            failure = EnvironmentFailure(
+                f"{self._names[lane]} (lane {lane}) gave an observation or a reward that is not "
+                "finite."
+            )
+            self.failures.note(lane, failure)

@@ -38,6 +38,12 @@ class ActorConfig(Settings):
     """Replacements of one worker before the run ends."""
     nodes_wait_s: NonNegativeFloat = 0.0
     """How long a run that joins a cluster waits for nodes with cores enough for all its parts."""
+    environment_failures: NonNegative = 5
+    """Failures of one task's environments within `failure_window_s` that a worker survives; at the
+    next one it gives the task up. 0: the first failure ends the run.
+    """
+    failure_window_s: PositiveFloat = 600.0
+    """Failures longer ago are forgotten."""
 
 
 class QueueConfig(Settings):

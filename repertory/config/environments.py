@@ -95,8 +95,12 @@ class CountingConfig(Settings):
     continuous: bool = False
     """Actions from the box [-1, 1]^actions."""
     fail_task: str = ""
-    """This task raises at `fail_step`, for tests of failures."""
+    """This task fails from the worker's step `fail_step` on, for tests of failures."""
     fail_step: NonNegative = 0
+    fail_times: NonNegative = 0
+    """So often, one step after another; 0 always."""
+    fail_how: Literal["raise", "reset", "hang", "nan_reward", "nan_observation"] = "raise"
+    """raise: a step raises; reset: starting anew raises too; hang: a step never returns."""
 
 
 EnvironmentConfig = Annotated[

@@ -186,9 +186,10 @@ def test_a_signal_ends_with_a_checkpoint_within_seconds(
     assert checkpoint.load_latest(run.checkpoints)[0]["counters"]["updates"] > 5
 
 
-def test_an_environment_that_raises_ends_the_run_with_its_task(tmp_path: Path) -> None:
+def test_an_environment_that_raises_ends_a_run_that_tolerates_none(tmp_path: Path) -> None:
     environment = CountingConfig(fail_task="counting/1", fail_step=12)
-    config = cluster_config(environment=environment, total_steps=10**9)
+    actors = ActorConfig(count=2, lanes=6, precision="fp32", environment_failures=0)
+    config = cluster_config(environment=environment, total_steps=10**9, actors=actors)
     run = new_run(tmp_path, config)
     with pytest.raises(EnvironmentFailure, match="counting/1"):
         cluster.train(config, run, False)

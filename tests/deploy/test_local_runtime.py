@@ -159,10 +159,12 @@ def test_checkpoints_come_at_their_interval_and_old_ones_go(tmp_path: Path) -> N
     assert len(kept) == 2
 
 
-def test_an_environment_that_raises_ends_the_run_with_the_task_in_the_message(
+def test_an_environment_that_raises_ends_a_run_that_tolerates_none_with_its_task(
     tmp_path: Path,
 ) -> None:
-    config = counting_config()
+    config = counting_config(
+        actors=ActorConfig(count=2, lanes=6, precision="fp32", environment_failures=0)
+    )
     failing = config.environment.model_copy(update={"fail_task": "counting/2", "fail_step": 12})
     config = config.model_copy(update={"environment": failing})
     run = new_run(tmp_path, config)
