@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from actors.evaluator import MakeLane
     from actors.policy import Policy
     from actors.worker import RolloutWorker
+    from deploy.finetuning.transplant import InitialWeights
     from repertory.networks.actor_critic import ActorCritic
     from repertory.networks.control_agent import ControlAgent
     from repertory.ports import Experience, Lanes, Learner, WeightSource
@@ -151,8 +152,27 @@ def control_agent(
     return agent
 
 
-def learner(config: RunConfig, tasks: Sequence[TaskSpec], experts: ExpertArrays = ()) -> Learner:
-    """Build the update rule with its network on its device; `experts` at a run's first start."""
+def learner(
+    config: RunConfig,
+    tasks: Sequence[TaskSpec],
+    experts: ExpertArrays = (),
+    initial: InitialWeights | None = None,
+) -> Learner:
+    """Build the update rule with its network on its device.
+
+    `experts`, and the `initial` weights of an earlier run, are given at a run's first start.
+    """
+    built = _learner_as_drawn(config, tasks, experts)
+    if initial is not None:
+        from deploy.finetuning.transplant import transplanted
+
+        built.restore(transplanted(built.state(), initial, config, tasks))
+    return built
+
+
+def _learner_as_drawn(
+    config: RunConfig, tasks: Sequence[TaskSpec], experts: ExpertArrays
+) -> Learner:
     match config.algorithm:
         case VTraceConfig():
             from learner.vtrace import VTraceLearner

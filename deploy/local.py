@@ -13,6 +13,7 @@ from rich.console import Console
 from deploy import build
 from deploy.evaluation import evaluate_weights, films_of
 from deploy.experts import expert_arrays
+from deploy.finetuning.parent import initial_weights
 from deploy.recorder import Recorder
 from deploy.signals import StopRequest
 from deploy.sinks import sinks_of
@@ -25,6 +26,7 @@ from repertory.types import Weights, weights_from_state, weights_state
 
 if TYPE_CHECKING:
     from actors.worker import RolloutWorker
+    from deploy.finetuning.transplant import InitialWeights
     from repertory.run_directory import RunDirectory
 
 log = logging.getLogger(__name__)
@@ -55,12 +57,17 @@ class LatestWeights:
 class LocalRun:
     """All parts of a run. `round` is one unroll of every worker and the updates that it allows."""
 
-    def __init__(self, config: RunConfig, experts: build.ExpertArrays = ()) -> None:
-        """Build every part; `experts` are their weights, which a checkpoint would bring too."""
+    def __init__(
+        self,
+        config: RunConfig,
+        experts: build.ExpertArrays = (),
+        initial: InitialWeights | None = None,
+    ) -> None:
+        """Build every part; `experts` and `initial` are weights that a checkpoint brings too."""
         self.config = config
         self.tasks = build.tasks_of(config)
         self.experience = build.experience(config, self.tasks)
-        self.learner = build.learner(config, self.tasks, experts)
+        self.learner = build.learner(config, self.tasks, experts, initial)
         self.weights = LatestWeights(config.actors.version_delay)
         self.loop = LearnerLoop(
             self.learner,
@@ -158,7 +165,11 @@ def train(
     # As in the cluster: more threads than were asked for would change the numbers, and on a busy
     # machine small products wait for each other.
     torch.set_num_threads(config.learner.threads)
-    local = LocalRun(config, () if resume else expert_arrays(config))
+    local = (
+        LocalRun(config)
+        if resume
+        else LocalRun(config, expert_arrays(config), initial_weights(config))
+    )
     sink = sinks_of(config, local.tasks, run, console)
     recorder = Recorder(config, local.tasks, run, sink)
     if resume:

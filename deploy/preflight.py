@@ -158,7 +158,9 @@ def _check_network(config: RunConfig, tasks: tuple[TaskSpec, ...]) -> None:
 
 def _check_gradients(config: RunConfig, tasks: tuple[TaskSpec, ...]) -> None:
     method = config.gradients.method
-    if method != "mean" and len(tasks) == 1:
+    # A mask that was learned beside other tasks is worn by one alone, too.
+    alone_with_mask = method == "harmony" and config.initial.loads
+    if method != "mean" and len(tasks) == 1 and not alone_with_mask:
         raise BadInput(
             f"gradients.method {method} joins the gradients of several tasks, and this run has "
             f"only {tasks[0].name}: use mean"

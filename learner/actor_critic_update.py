@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from learner.batches import TensorBatch, to_device
 from learner.compilation import compiling_pays
+from learner.frozen import trained_parameters
 from learner.gradients.aggregate import GradientSurgery
 from learner.masks.keeper import MaskKeeper
 from learner.network_state import network_state, restore_network
@@ -88,7 +89,9 @@ class ActorCriticUpdate:
         )
         self.tasks = list(tasks)
         self.compile = compiling_pays(config.learner.compile)
-        self.parameters: list[nn.Parameter] = list(self.network.parameters())
+        self.parameters: list[nn.Parameter] = trained_parameters(
+            self.network, frozen_torso=config.initial.freezes
+        )
         self.surgery = GradientSurgery(config.gradients, [task.name for task in tasks], config.seed)
         self.masks = (
             MaskKeeper(self.network, config, len(tasks), device=self.device)

@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from learner.actor_critic_update import choose_device
+from learner.frozen import trained_parameters
 from learner.gradients.aggregate import GradientSurgery
 from learner.gradients.jacobian import TaskOutputs
 from learner.gradients.parts import PartGradients
@@ -105,7 +106,8 @@ class OffPolicyUpdate:
 
     def add_task_part(self, name: str, network: TaskMlp) -> None:
         """Give a network an optimiser of its own, whose gradients `outputs` can tell by task."""
-        self.add_part(name, list(network.parameters()))
+        frozen = self._config.initial.freezes
+        self.add_part(name, trained_parameters(network, frozen_torso=frozen))
         self._by_task.add(name, network)
         self.masks.add(name, network)
 

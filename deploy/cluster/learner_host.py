@@ -19,6 +19,7 @@ from deploy import build
 from deploy.cluster.faults import ANSWER_S
 from deploy.cluster.replay_host import RemoteExperience
 from deploy.cluster.worker_door import Published, Receipt, WorkerDoor
+from deploy.finetuning.transplant import InitialWeights
 from learner.loop import LearnerLoop, Prefetcher
 from repertory.config import RunConfig
 from repertory.errors import RepertoryError
@@ -55,11 +56,15 @@ class LearnerHost:
     """Async Ray actor: its methods run on the event loop, updates on a thread of their own."""
 
     def __init__(
-        self, config_json: str, replay: Any = None, experts: build.ExpertArrays = ()
+        self,
+        config_json: str,
+        replay: Any = None,
+        experts: build.ExpertArrays = (),
+        initial: InitialWeights | None = None,
     ) -> None:
         """Build everything; `replay` is the experience's own host, if it has one.
 
-        `experts` are their weights, at a run's first start.
+        `experts` are their weights, and `initial` an earlier run's, at a run's first start.
         """
         import torch
 
@@ -73,7 +78,7 @@ class LearnerHost:
             else build.experience(self._config, tasks)
         )
         self._door = WorkerDoor(self._experience, version_delay=self._config.actors.version_delay)
-        self._learner = build.learner(self._config, tasks, experts)
+        self._learner = build.learner(self._config, tasks, experts, initial)
         self._loop = LearnerLoop(
             self._learner,
             self._publish,

@@ -19,6 +19,7 @@ from deploy.cluster.replay_host import ReplayHost, ReplayLost
 from deploy.cluster.worker_door import Published
 from deploy.cluster.worker_host import WorkerHost
 from deploy.experts import expert_arrays
+from deploy.finetuning.parent import initial_weights
 from deploy.recorder import Recorder
 from repertory.config import RunConfig
 from repertory.errors import ClusterFailure
@@ -71,9 +72,11 @@ class Supervisor:
         if self._config.replay.place == "process" and build.is_off_policy(self._config):
             replay = ray.remote(ReplayHost).options(num_cpus=1, max_restarts=0)
             self._replay = replay.remote(self._json)
-        # The driver has the experts' directories; a resumed run has their weights in its own.
+        # The driver has the directories of experts and of the run that is fine-tuned; a resumed run
+        # has their weights in its own.
         experts = expert_arrays(self._config) if state is None else []
-        self._learner = host.remote(self._json, self._replay, experts)
+        initial = initial_weights(self._config) if state is None else None
+        self._learner = host.remote(self._json, self._replay, experts, initial)
         if state is not None:
             self._incarnation = int(state["counters"].get("incarnation", 0)) + 1
         # Workers build their emulators while the learner builds its network.

@@ -17,6 +17,7 @@ SUMMARIES = {
     "recipes": "what can be run, one line each",
     "tasks": "every task with its variants",
     "train": "run a recipe, or go on with a run",
+    "finetune": "pre-trained weights on other tasks, and the baseline from scratch",
     "evaluate": "play whole episodes with a run's weights, on any tasks",
     "watch": "film one episode as MP4",
     "bench": "throughput of the parts and of the whole",

@@ -68,14 +68,17 @@ def run(tokens: Sequence[str]) -> int:
             given = f"recipe '{words[0]}'" if words else f"--name {chosen.name}"
             raise BadInput(f"--resume takes recipe and name from the run: drop {given}")
         return _resume(chosen, texts)
-    return _start(chosen, _described(chosen, texts, words))
+    return start(chosen, _described(chosen, texts, words))
 
 
 def _described(chosen: Options, texts: Texts, words: Sequence[str]) -> RunConfig:
     if not words and not chosen.config:
         raise BadInput(f"RECIPE is missing; recipes: {', '.join(RECIPES)}")
     base = get(words[0]).config if words else RunConfig()
-    return resolve(base, chosen.config, texts)
+    config = resolve(base, chosen.config, texts)
+    if config.initial != base.initial:
+        raise BadInput("initial is written by repertory finetune RUN_DIR --task T: use that")
+    return config
 
 
 def _parse(tokens: Sequence[str]) -> tuple[Options, Texts, list[str]]:
@@ -86,7 +89,8 @@ def _parse(tokens: Sequence[str]) -> tuple[Options, Texts, list[str]]:
     return chosen, {path: text for path, text in texts.items() if path not in names}, words
 
 
-def _start(chosen: Options, config: RunConfig) -> int:
+def start(chosen: Options, config: RunConfig) -> int:
+    """Check a new run as a whole, make its directory, train, and return the exit code."""
     from repertory.run_directory import RunDirectory
 
     RunDirectory.check_new(chosen.runs_dir, chosen.name or None, force=chosen.force)
@@ -112,7 +116,7 @@ def _start_or_resume(chosen: Options, texts: Texts, words: Sequence[str]) -> int
     path = chosen.runs_dir / chosen.name
     # A directory without a config is that of a run that ended before it began.
     if not (path / "config.json").is_file():
-        return _start(chosen, _described(chosen, texts, words))
+        return start(chosen, _described(chosen, texts, words))
     again = chosen.model_copy(update={"resume": path})
     if words and (recipe := _recipe_of(path)) != get(words[0]).config.recipe:
         raise BadInput(f"{path} is a run of recipe '{recipe}', not '{words[0]}': use another name")

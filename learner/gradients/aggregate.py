@@ -31,7 +31,8 @@ class GradientSurgery:
     """
 
     def __init__(self, config: GradientConfig, names: Sequence[str], seed: int) -> None:
-        if len(names) == 1 and config.method != "mean":
+        # Under masks one task's gradient is the joint one: it may wear a mask it was given.
+        if len(names) == 1 and config.method not in ("mean", "harmony"):
             raise BadInput(
                 f"gradients.method {config.method} joins the gradients of several tasks, and this "
                 "run has one: use mean"

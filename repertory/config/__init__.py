@@ -36,6 +36,9 @@ from repertory.config.environments import (
     MetaworldConfig,
     PointMassConfig,
 )
+from repertory.config.finetuning import (
+    InitialConfig,
+)
 from repertory.config.gradients import (
     GradientConfig,
 )
@@ -72,6 +75,7 @@ __all__ = [
     "GradientConfig",
     "GuideConfig",
     "HalfCheetahConfig",
+    "InitialConfig",
     "LearnerConfig",
     "LoggingConfig",
     "MaskConfig",

@@ -16,6 +16,7 @@ from repertory.config.algorithms import (
 from repertory.config.base import NonNegative, Positive, Settings
 from repertory.config.collecting import ActorConfig, QueueConfig, ReplayConfig
 from repertory.config.environments import AtariConfig, EnvironmentConfig
+from repertory.config.finetuning import InitialConfig
 from repertory.config.gradients import GradientConfig
 from repertory.config.learning import LearnerConfig, OptimiserConfig
 from repertory.config.masks import MaskConfig
@@ -97,6 +98,23 @@ def _gradients_unfit(
     return None
 
 
+def _initial_unfit(initial: InitialConfig, gradients: GradientConfig) -> str | None:
+    """Return what is wrong with how a run begins, in one sentence."""
+    if not initial.freezes:
+        return None
+    if gradients.method != "mean":
+        return (
+            f"a frozen torso leaves gradients.method {gradients.method} no shared weights to act "
+            "on: use mean (with --masks dense where the earlier run had masks), or --reuse all"
+        )
+    if gradients.metrics_every:
+        return (
+            "a frozen torso has no gradients whose cosines could be measured: "
+            "leave gradients.metrics_every at 0"
+        )
+    return None
+
+
 class RunConfig(Settings):
     """Everything that a run is."""
 
@@ -125,6 +143,7 @@ class RunConfig(Settings):
     evaluation: EvaluationConfig = EvaluationConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     logging: LoggingConfig = LoggingConfig()
+    initial: InitialConfig = InitialConfig()
 
     @model_validator(mode="after")
     def _consistent(self) -> RunConfig:
@@ -142,6 +161,7 @@ class RunConfig(Settings):
             _unfit(self.algorithm, self.network)
             or _guide_unfit(self.algorithm, self.environment)
             or _gradients_unfit(self.gradients, self.algorithm, self.learner)
+            or _initial_unfit(self.initial, self.gradients)
         )
         if problem:
             raise ValueError(problem)
