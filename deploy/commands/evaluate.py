@@ -25,7 +25,7 @@ class Options(Settings):
     """What to play, and how."""
 
     run_dir: Path
-    """Directory of the run."""
+    """Directory of the run, or of an exported agent."""
     task: tuple[str, ...] = ()
     """Tasks and suites to play, trained on or not; without it, the run's training tasks."""
     held_out: bool = False
@@ -50,10 +50,10 @@ def run(tokens: Sequence[str]) -> int:
     chosen = parse(Options, tokens, USAGE, ["run_dir"])
     if len(set(chosen.policy)) < len(chosen.policy) or not chosen.policy:
         raise BadInput(f"policy: name each policy once, got {' '.join(chosen.policy) or 'none'}")
+    from deploy.export.folder import open_agent
     from envs.registry import held_out_tasks, resolve, training_tasks
-    from repertory.run_directory import RunDirectory
 
-    directory = RunDirectory.open(chosen.run_dir)
+    directory = open_agent(chosen.run_dir)
     config, _ = directory.read_config()
     names = list(resolve(chosen.task, config.environment)) if chosen.task else []
     if not names and not chosen.held_out:

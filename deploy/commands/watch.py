@@ -13,7 +13,7 @@ from deploy.terminal_warnings import warnings_shown
 from repertory.config import Positive, Settings
 from repertory.errors import BadInput
 
-USAGE = "repertory watch RUN [--task T ...] [--video FILE.mp4|FILE.gif] [options]"
+USAGE = "repertory watch RUN_DIR [--task T ...] [--video FILE.mp4|FILE.gif] [options]"
 
 
 class Options(Settings):
@@ -57,10 +57,10 @@ def page() -> Page:
 def run(tokens: Sequence[str]) -> int:
     """Film, and say what was played."""
     chosen = parse(Options, tokens, USAGE, ["run_dir"])
+    from deploy.export.folder import open_agent
     from envs.registry import resolve, training_tasks
-    from repertory.run_directory import RunDirectory
 
-    directory = RunDirectory.open(chosen.run_dir)
+    directory = open_agent(chosen.run_dir)
     config, _ = directory.read_config()
     asked = (*chosen.task, *chosen.tasks)
     names = resolve(asked, config.environment) if asked else training_tasks(config)[:1]

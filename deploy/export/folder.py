@@ -80,9 +80,12 @@ def write(path: Path, arrays: dict[str, np.ndarray], settings: dict[str, Any], c
         text = json.dumps(settings, indent=2, ensure_ascii=False)
         (partial / CONFIG).write_text(text + "\n", encoding="utf-8")
         (partial / CARD).write_text(card, encoding="utf-8")
+        # It is to be given away: as readable as the files beside it.
+        (partial / MODEL).chmod((partial / CARD).stat().st_mode)
         files = {name: _fingerprint(partial / name) for name in (MODEL, CONFIG, CARD)}
-        manifest = json.dumps({"format": FORMAT, "files": files}, indent=1)
-        (partial / MANIFEST).write_text(manifest + "\n", encoding="utf-8")
+        manifest: dict[str, Any] = {"format": FORMAT, "files": files}
+        manifest["sha256"] = _digest(manifest)
+        (partial / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
         partial.rename(final)
     except (OSError, SafetensorError) as error:
         raise BadInput(f"cannot export to {path}: {error}") from error
@@ -162,18 +165,24 @@ def _manifest(path: Path) -> dict[str, Any]:
             f"the exported agent {path} is damaged: {MANIFEST} cannot be read: {error}"
         ) from error
     match manifest:
-        case {"format": 1, "files": dict() as files}:
+        case {"format": 1, "files": dict() as files} if manifest.get("sha256") == _digest(manifest):
             return files
         case {"format": other} if other != FORMAT:
             raise BadInput(f"{path} is of export format {other!r}; this version reads {FORMAT}")
         case _:
-            raise BadInput(f"the exported agent {path} is damaged: {MANIFEST} lists no files")
+            raise BadInput(f"the exported agent {path} is damaged: {MANIFEST} was changed")
 
 
 def _fingerprint(file: Path) -> dict[str, Any]:
     with file.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     return {"bytes": file.stat().st_size, "sha256": digest}
+
+
+def _digest(manifest: dict[str, Any]) -> str:
+    """Return the hash of everything in a manifest but itself."""
+    rest = {key: value for key, value in manifest.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def _shown(fingerprint: Any) -> str:
