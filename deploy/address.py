@@ -9,6 +9,10 @@ from pathlib import Path
 from repertory.errors import BadInput, ClusterFailure
 
 PROBE_S = 3.0
+_START = (
+    "start one there with `ray start --head --port {port}`, or leave address empty for one on this "
+    "machine"
+)
 
 
 def host_and_port(address: str) -> tuple[str, int]:
@@ -21,7 +25,7 @@ def host_and_port(address: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def probe(address: str) -> None:
+def probe(address: str, what: str = "Ray cluster", cure: str = "") -> None:
     """Raise ClusterFailure when nothing listens there: Ray alone would try for minutes."""
     if address == "auto":
         return
@@ -32,9 +36,8 @@ def probe(address: str) -> None:
     except OSError as error:
         reason = error.strerror or str(error)
         raise ClusterFailure(
-            f"no Ray cluster answers at host {host}, port {port} within {PROBE_S:.0f} s "
-            f"({reason}; RAY_AUTH_MODE is {auth_mode()}): start one there with "
-            f"`ray start --head --port {port}`, or leave address empty for one on this machine"
+            f"no {what} answers at host {host}, port {port} within {PROBE_S:.0f} s "
+            f"({reason}; RAY_AUTH_MODE is {auth_mode()}): " + (cure or _START.format(port=port))
         ) from error
 
 

@@ -17,6 +17,7 @@ SUMMARIES = {
     "recipes": "what can be run, one line each",
     "tasks": "every task with its variants",
     "train": "run a recipe, or go on with a run",
+    "submit": "train as a job of a cluster",
     "finetune": "pre-trained weights on other tasks, and the baseline from scratch",
     "evaluate": "play whole episodes with a run's weights, on any tasks",
     "watch": "film episodes as MP4 or GIF, several tasks in a grid",

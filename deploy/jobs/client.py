@@ -1,0 +1,102 @@
+"""Ray's Jobs API with deadlines and sentences of our own: submit, follow, look."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from deploy.address import probe, token_hint
+from repertory.errors import BadInput, ClusterFailure
+
+log = logging.getLogger(__name__)
+
+LEFT_TO_ITSELF = 130
+_CURE = (
+    "heads listen to their own machine alone, so reach one through "
+    "`ssh -L 8265:127.0.0.1:8265 HEAD` and http://127.0.0.1:8265"
+)
+
+
+def host_and_port(address: str) -> str:
+    """Return HOST:PORT of http://HOST:PORT; BadInput for any other form."""
+    parts = urlsplit(address)
+    try:
+        port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+    except (KeyError, ValueError):
+        port = 0
+    if not parts.hostname or not port or parts.path.strip("/"):
+        raise BadInput(
+            f"address '{address}' is not that of a Jobs API: http://HOST:PORT, the head's "
+            "dashboard (port 8265 unless changed)"
+        )
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return f"{host}:{port}"
+
+
+class Jobs:
+    """The jobs of one cluster."""
+
+    def __init__(self, address: str) -> None:
+        """Connect, within seconds, or raise ClusterFailure with what to look at."""
+        probe(host_and_port(address), what="Jobs API", cure=_CURE)
+        from ray.exceptions import AuthenticationError
+        from ray.job_submission import JobSubmissionClient
+
+        try:
+            self._client = JobSubmissionClient(address)
+        except AuthenticationError as error:
+            raise ClusterFailure(f"{address} does not let us in: {token_hint()}") from error
+        except (ConnectionError, RuntimeError, ValueError, KeyError) as error:
+            # requests' own errors are OSErrors too, and ValueErrors where no JSON comes back.
+            raise ClusterFailure(
+                f"what answers at {address} is not Ray's Jobs API: {error}"
+            ) from error
+
+    def submit(self, name: str, entrypoint: str, folder: Path | None) -> str:
+        """Send a run under way and return the job's identity."""
+        environment: dict[str, Any] = {"working_dir": str(folder)} if folder else {}
+        # Configs, metadata and job environments can be read by all who reach the dashboard: keys
+        # come from files on the head.
+        identity: str = self._client.submit_job(
+            entrypoint=entrypoint, runtime_env=environment, metadata={"run": name}
+        )
+        return identity
+
+    def follow(self, identity: str) -> int:
+        """Print a job's output until it ends, and return its exit code.
+
+        Ctrl-C ends the printing and not the job.
+        """
+
+        async def printed() -> None:
+            async for lines in self._client.tail_job_logs(identity):
+                print(lines, end="", flush=True)
+
+        try:
+            asyncio.run(printed())
+        except KeyboardInterrupt:
+            return LEFT_TO_ITSELF
+        except (OSError, RuntimeError) as error:
+            raise ClusterFailure(
+                f"lost sight of job {identity} ({error}); it may go on: repertory status"
+            ) from error
+        return self.exit_code(identity)
+
+    def exit_code(self, identity: str) -> int:
+        """Return how a job ended: its process's code; 143 if it was stopped; 1 if it never ran."""
+        info = self._client.get_job_info(identity)
+        status = str(info.status)
+        if status == "SUCCEEDED":
+            return 0
+        if status == "STOPPED":
+            return 143
+        if status in ("PENDING", "RUNNING"):
+            raise ClusterFailure(f"lost sight of job {identity}, which goes on: repertory status")
+        if info.driver_exit_code is None:
+            log.error("%s", info.message)
+            return 1
+        code = int(info.driver_exit_code)
+        return 128 - code if code < 0 else code

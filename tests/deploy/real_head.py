@@ -1,0 +1,162 @@
+"""A real Ray head on this machine, started with the arguments and variables of docker-compose.yml,
+and ended by its process group alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from launch_files import DOCKER, compose, ray_part
+
+START_S = 120.0
+TOKEN = "5e" * 32
+
+
+@dataclass(frozen=True)
+class Head:
+    """Where the head listens, and what lets one in."""
+
+    port: int
+    dashboard_port: int
+    folder: Path
+    environment: Mapping[str, str]
+    """Variables of the head's own processes, and of clients that may connect."""
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def jobs(self) -> str:
+        return f"http://127.0.0.1:{self.dashboard_port}"
+
+    def client(self, mode: str = "token", token: str | None = TOKEN) -> dict[str, str]:
+        """Return the variables of a client with another token (a file of its own), or none."""
+        file = self.folder / f"token-{mode}-{(token or 'none')[:4]}"
+        variables = {k: v for k, v in self.environment.items() if not k.startswith("RAY_AUTH")}
+        if token is not None:
+            file.write_text(token)
+        return {**variables, "RAY_AUTH_MODE": mode, "RAY_AUTH_TOKEN_PATH": str(file)}
+
+    def status(self, path: str, token: str | None = None) -> int:
+        """Return the HTTP status of the dashboard for a path."""
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        request = urllib.request.Request(self.jobs + path, headers=headers)
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            error.close()
+            return error.code
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports that nothing listens on."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+def replaced(arguments: Sequence[str], values: Mapping[str, str | int]) -> list[str]:
+    """Return arguments of `ray start` with the values of some flags replaced or added."""
+    kept = [word for word in arguments if word.split("=")[0] not in values]
+    return [*kept, *(f"{flag}={value}" for flag, value in values.items())]
+
+
+@contextlib.contextmanager
+def running_head(**variables: str) -> Iterator[Head]:
+    """Start the head of the compose file: other ports, folders and sizes, nothing else changed."""
+    # Ray's sockets have paths of at most 107 characters.
+    folder = Path(tempfile.mkdtemp(prefix="rh-", dir="/tmp"))
+    token = folder / "token"
+    token.touch(mode=0o400)
+    os.chmod(token, 0o600)
+    token.write_text(TOKEN)
+    os.chmod(token, 0o400)
+    service = compose()["services"]["head"]
+    port, dashboard, agent, agent_grpc, runtime, metrics, client = free_ports(7)
+    arguments = replaced(
+        ray_part(service["command"]),
+        {
+            "--port": port,
+            "--dashboard-host": "127.0.0.1",
+            "--dashboard-port": dashboard,
+            "--dashboard-agent-listen-port": agent,
+            "--dashboard-agent-grpc-port": agent_grpc,
+            "--runtime-env-agent-port": runtime,
+            "--metrics-export-port": metrics,
+            "--ray-client-server-port": client,
+            "--node-ip-address": "127.0.0.1",
+            "--object-store-memory": 200_000_000,
+            "--temp-dir": str(folder / "ray"),
+        },
+    )
+    environment = {
+        **{k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "WANDB_"))},
+        **{k: v for k, v in service["environment"].items() if k not in ("HOME", "WANDB_DIR")},
+        "RAY_AUTH_TOKEN_PATH": str(token),
+        "WANDB_API_KEY_FILE": "",
+        "WANDB_MODE": "disabled",
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        **variables,
+    }
+    with (folder / "out").open("wb") as out:
+        process = subprocess.Popen(
+            [str(DOCKER / "with-ray"), *arguments],
+            env=environment,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            cwd=folder,
+        )
+    head = Head(port, dashboard, folder, environment)
+    try:
+        _await_health(head, process)
+        yield head
+    finally:
+        _end(process)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _await_health(head: Head, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + START_S
+    while True:
+        with contextlib.suppress(OSError):
+            # The check that the compose file asks the engine to make.
+            if head.status("/api/gcs_healthz") == 200:
+                return
+        said = (head.folder / "out").read_text(errors="replace")
+        assert process.poll() is None, said
+        assert time.monotonic() < deadline, said
+        time.sleep(0.2)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a process and all it started: raylets leave its group, never its session."""
+    import psutil
+
+    family = [process.pid]
+    with contextlib.suppress(psutil.NoSuchProcess):
+        family += [child.pid for child in psutil.Process(process.pid).children(recursive=True)]
+    process.send_signal(signal.SIGTERM)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(30)
+    for pid in family:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    process.wait(30)
