@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import ray
 
 from deploy.cluster.faults import ANSWER_S, first_line
+from deploy.cluster.nodes import suiting
 from deploy.cluster.worker_host import EvaluatorHost
 from deploy.recorder import Recorder
 from repertory.config import RunConfig
@@ -52,7 +53,8 @@ class Evaluations:
     ) -> None:
         """Evaluate the weights behind the reference in `vector`, with the masks behind `masks`."""
         if self._evaluator is None:
-            host = ray.remote(EvaluatorHost).options(num_cpus=1, max_restarts=0)
+            place = suiting("learner") if self._config.address else {}
+            host = ray.remote(EvaluatorHost).options(num_cpus=1, max_restarts=0, **place)
             self._evaluator = host.remote(self._config.model_dump_json())
         self._pending = self._evaluator.evaluate.remote(
             version, vector, list(masks), self._tasks, env_steps

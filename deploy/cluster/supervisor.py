@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import ray
 
 from deploy import build
+from deploy.cluster import nodes
 from deploy.cluster.evaluations import Evaluations
 from deploy.cluster.faults import ANSWER_S, cause_of, first_line, last_line, why_ended
 from deploy.cluster.learner_host import Heartbeat, LearnerHost, Report
@@ -68,9 +69,10 @@ class Supervisor:
     def start(self, state: State | None) -> None:
         """Create learner and workers and set them going."""
         gpus = 1 if _learner_on_gpu(self._config) else 0
-        host = ray.remote(LearnerHost).options(num_cpus=1, num_gpus=gpus, max_restarts=0)
+        beside = nodes.suiting("learner") if self._config.address else {}
+        host = ray.remote(LearnerHost).options(num_cpus=1, num_gpus=gpus, max_restarts=0, **beside)
         if self._config.replay.place == "process" and build.is_off_policy(self._config):
-            replay = ray.remote(ReplayHost).options(num_cpus=1, max_restarts=0)
+            replay = ray.remote(ReplayHost).options(num_cpus=1, max_restarts=0, **beside)
             self._replay = replay.remote(self._json)
         # The driver has the directories of experts and of the run that is fine-tuned; a resumed run
         # has their weights in its own.
@@ -89,7 +91,10 @@ class Supervisor:
 
     def _start_worker(self, worker: int, incarnation: int) -> None:
         before = self._workers.get(worker)
-        host = ray.remote(WorkerHost).options(num_cpus=1, max_restarts=0, max_concurrency=2)
+        place = nodes.suiting("actor") if self._config.address else {}
+        host = ray.remote(WorkerHost).options(
+            num_cpus=1, max_restarts=0, max_concurrency=2, **place
+        )
         handle = host.remote(self._json, self._replay or self._learner, worker, incarnation)
         self._workers[worker] = _Worker(
             handle=handle,

@@ -5,6 +5,7 @@ and ended by its process group alone.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -18,8 +19,9 @@ import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from launch_files import DOCKER, compose, ray_part
+from launch_files import DOCKER, HOME, compose, ray_part
 
 START_S = 120.0
 TOKEN = "5e" * 32
@@ -53,14 +55,34 @@ class Head:
 
     def status(self, path: str, token: str | None = None) -> int:
         """Return the HTTP status of the dashboard for a path."""
-        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-        request = urllib.request.Request(self.jobs + path, headers=headers)
         try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
+            with urllib.request.urlopen(self._request(path, token), timeout=30) as answer:
                 return int(answer.status)
         except urllib.error.HTTPError as error:
             error.close()
             return error.code
+
+    def ask(self, path: str) -> Any:
+        """Return what the dashboard answers to whoever has the token."""
+        with urllib.request.urlopen(self._request(path, TOKEN), timeout=30) as answer:
+            return json.load(answer)
+
+    def _request(self, path: str, token: str | None) -> urllib.request.Request:
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        return urllib.request.Request(self.jobs + path, headers=headers)
+
+    def repertory(
+        self, *words: str, environment: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run the command line in a process of its own: Ray reads its variables once."""
+        return subprocess.run(
+            [sys.executable, "-m", "deploy", *words],
+            env={**(environment or self.environment), "PYTHONPATH": str(HOME)},
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=250,
+        )
 
 
 def free_ports(count: int) -> list[int]:
@@ -115,22 +137,52 @@ def running_head(**variables: str) -> Iterator[Head]:
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         **variables,
     }
-    with (folder / "out").open("wb") as out:
+    head = Head(port, dashboard, folder, environment)
+    try:
+        with _ray(arguments, head) as process:
+            _await_health(head, process)
+            yield head
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def running_actor_node(head: Head, cores: int) -> Iterator[None]:
+    """Start a node of the compose file's actors beside the head, with so many cores."""
+    agent, agent_grpc, runtime, metrics = free_ports(4)
+    arguments = replaced(
+        ray_part(compose()["services"]["actor"]["command"]),
+        {
+            "--address": head.address,
+            "--num-cpus": cores,
+            "--dashboard-agent-listen-port": agent,
+            "--dashboard-agent-grpc-port": agent_grpc,
+            "--runtime-env-agent-port": runtime,
+            "--metrics-export-port": metrics,
+            "--node-ip-address": "127.0.0.1",
+            "--object-store-memory": 100_000_000,
+        },
+    )
+    with _ray(arguments, head):
+        yield
+
+
+@contextlib.contextmanager
+def _ray(arguments: Sequence[str], head: Head) -> Iterator[subprocess.Popen[bytes]]:
+    """Run the image's entry point with arguments of `ray start`, as containers run it."""
+    with (head.folder / "out").open("ab") as out:
         process = subprocess.Popen(
             [str(DOCKER / "with-ray"), *arguments],
-            env=environment,
+            env=dict(head.environment),
             stdout=out,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            cwd=folder,
+            cwd=head.folder,
         )
-    head = Head(port, dashboard, folder, environment)
     try:
-        _await_health(head, process)
-        yield head
+        yield process
     finally:
         _end(process)
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _await_health(head: Head, process: subprocess.Popen[bytes]) -> None:

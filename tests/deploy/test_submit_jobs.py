@@ -1,0 +1,173 @@
+"""`repertory submit` against a real cluster, started as docker-compose.yml starts one."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from real_head import TOKEN, Head, running_actor_node, running_head
+
+from deploy.guard import HOME, NAMES
+from deploy.jobs import shipping
+from repertory.errors import BadInput
+
+RUN = ("--actors.count", "1", "--total_steps", "400", "--evaluation.episodes", "1")
+
+
+@pytest.fixture(scope="module")
+def head() -> Iterator[Head]:
+    with running_head() as started:
+        yield started
+
+
+def submit(head: Head, name: str, *words: str) -> tuple[int, str]:
+    """Submit a run and return its exit code with everything that was printed."""
+    where = ("--address", head.jobs, "--runs_dir", str(head.folder / "runs"))
+    done = head.repertory("submit", "debug-counting", "--name", name, *where, *RUN, *words)
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_a_submitted_run_trains_and_its_output_and_exit_code_come_back(head):
+    settings = head.folder / "mine.yaml"
+    settings.write_text("learner:\n  unroll_length: 6\n")
+    code, said = submit(head, "night", "--config", str(settings))
+    assert code == 0, said
+    run = head.folder / "runs" / "night"
+    assert f"run night in {run} on the head" in said
+    assert f"done: repertory evaluate {run}" in said
+    config = json.loads((run / "config.json").read_text())["config"]
+    assert (config["total_steps"], config["learner"]["unroll_length"]) == (400, 6)
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert max(row["env_steps"] for row in rows) >= 400
+    # Sent again, as a scheduler would, it has nothing left to do.
+    code, said = submit(head, "night", "--config", str(settings))
+    assert (code, "nothing left to train" in said) == (0, True), said
+    # And what cannot be the same run fails with its own code and sentence.
+    code, said = submit(head, "night", "--network.hidden", "64")
+    assert (code, "network.hidden is 32 in the run, 64 was given" in said) == (2, True), said
+    for file in run.rglob("*"):
+        assert file.is_dir() or TOKEN.encode() not in file.read_bytes(), file
+    assert TOKEN not in said
+
+
+@pytest.mark.slow
+def test_a_run_waits_for_its_nodes_and_its_workers_go_to_those_of_actors(head):
+    words = ("--actors.count", "2", "--actors.nodes_wait_s", "200", "--no-follow")
+    code, said = submit(head, "spread", *words)
+    assert code == 0, said
+    identity = re.search(r"^job (\S+): ", said, re.M)[1]
+    waits = "need 4 cores and the cluster has 3"
+    await_(lambda: waits in head.ask(f"/api/jobs/{identity}/logs")["logs"])
+    with running_actor_node(head, cores=2):
+        status = await_(
+            lambda: (s := head.ask(f"/api/jobs/{identity}")["status"]) not in UNDER_WAY and s
+        )
+        assert status == "SUCCEEDED", head.ask(f"/api/jobs/{identity}/logs")["logs"]
+        nodes = head.ask("/api/v0/nodes?detail=1")["data"]["result"]["result"]
+        roles = {node["node_id"]: node["labels"].get("role") for node in nodes}
+        listed = head.ask("/api/v0/actors?detail=1&limit=1000")["data"]["result"]["result"]
+        placed = [
+            (actor["class_name"], roles[actor["node_id"]])
+            for actor in listed
+            if actor["job_id"] == max(a["job_id"] for a in listed)
+        ]
+    assert sorted(placed) == [
+        ("EvaluatorHost", "learner"),
+        ("LearnerHost", "learner"),
+        ("WorkerHost", "actor"),
+        ("WorkerHost", "actor"),
+    ]
+
+
+UNDER_WAY = ("PENDING", "RUNNING")
+
+
+def await_(condition):
+    """Return what `condition` returns once it is true."""
+    deadline = time.monotonic() + 250
+    while not (found := condition()):
+        assert time.monotonic() < deadline
+        time.sleep(0.3)
+    return found
+
+
+def test_a_dry_run_says_what_would_be_sent_and_sends_nothing(command):
+    outcome = command(
+        *("submit", "quickstart", "--address", "http://127.0.0.1:8", "--dry-run"),
+        *("--name", "n", "--tasks", "atari/pong/m0d0", "--learner.batch-size=16"),
+    )
+    assert outcome.code == 0, outcome.err
+    assert "address: auto" in outcome.out
+    line = outcome.out.splitlines()[-1]
+    assert "to http://127.0.0.1:8 and run: python -m deploy train quickstart --name n" in line
+    wanted = "--resume auto --runs_dir /runs --address auto --runtime=cluster"
+    assert line.endswith(f"{wanted} --tasks=atari/pong/m0d0 --learner.batch_size=16")
+    assert outcome.files == []
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("submit",), "RECIPE is missing; recipes: "),
+        (("submit", "quickstrat"), "unknown recipe 'quickstrat'. Did you mean 'quickstart'?"),
+        (("submit", "quickstart", "--address", "head:8265"), "is not that of a Jobs API: http://"),
+        (("submit", "quickstart", "--runs_dir", "runs"), "give an absolute path on the head"),
+        (("submit", "quickstart", "--runtime", "local"), "runtime local is one process"),
+        (("submit", "quickstart", "--resume", "runs/x"), "unknown setting 'resume'."),
+        (("submit", "quickstart", "--config", "no.yaml"), "cannot read no.yaml: No such file"),
+    ],
+)
+def test_what_can_be_known_to_be_wrong_is_refused_before_anything_is_sent(command, words, sentence):
+    outcome = command(*words)
+    assert outcome.code == 2
+    assert sentence in outcome.sentence
+    assert outcome.files == []
+
+
+def test_a_jobs_api_that_does_not_answer_is_named_within_seconds(command):
+    began = time.monotonic()
+    outcome = command("submit", "quickstart", "--address", "http://127.0.0.1:9")
+    assert outcome.code == 5
+    assert "no Jobs API answers at host 127.0.0.1, port 9 within 3 s" in outcome.sentence
+    assert "ssh -L 8265:127.0.0.1:8265 HEAD" in outcome.sentence
+    assert time.monotonic() - began < 30
+
+
+def test_a_job_takes_the_packages_along_and_nothing_else(tmp_path):
+    home, staged = tmp_path / "home", tmp_path / "staged"
+    for name in (*NAMES, "runs", "secrets", ".git"):
+        (home / name / "__pycache__").mkdir(parents=True)
+        (home / name / "file.py").write_text("x = 1\n")
+    for name in shipping.ALONG:
+        (home / name).write_text("a\n")
+    staged.mkdir()
+    config = tmp_path / "mine.yaml"
+    config.write_text("seed: 3\n")
+    assert shipping.stage(staged, [config], home) == ["submitted/0-mine.yaml"]
+    assert {path.name for path in staged.iterdir()} == {*NAMES, *shipping.ALONG, "submitted"}
+    assert not list(staged.rglob("__pycache__"))
+    assert (staged / "submitted" / "0-mine.yaml").read_text() == "seed: 3\n"
+
+
+def test_a_large_file_in_a_package_is_not_shipped_but_named(tmp_path):
+    (tmp_path / "staged").mkdir()
+    home = tmp_path / "home"
+    for name in NAMES:
+        (home / name).mkdir(parents=True)
+    (home / "pyproject.toml").write_text("")
+    with (home / "envs" / "film.mp4").open("wb") as film:
+        film.truncate(shipping.LARGEST_BYTES + 1)
+    with pytest.raises(BadInput, match=r"the largest file is envs/film\.mp4"):
+        shipping.stage(tmp_path / "staged", [], home)
+
+
+def test_what_is_shipped_from_here_is_small(tmp_path):
+    shipping.stage(tmp_path, [])
+    assert (tmp_path / "deploy" / "__main__.py").is_file()
+    assert shipping.size(tmp_path) < 5_000_000
+    assert Path(HOME, "tests").is_dir()
+    assert not (tmp_path / "tests").exists()
