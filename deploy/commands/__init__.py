@@ -22,6 +22,7 @@ SUMMARIES = {
     "evaluate": "play whole episodes with a run's weights, on any tasks",
     "watch": "film episodes as MP4 or GIF, several tasks in a grid",
     "export": "weights, settings and a model card in a folder to give away",
+    "report": "curves, tables and maps of runs as one HTML page",
     "bench": "throughput of the parts and of the whole",
     "doctor": "versions, hardware, cluster, one round trip through every port",
     "completion": "print the shell's completion script",

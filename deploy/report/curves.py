@@ -1,0 +1,112 @@
+"""Joins the seeds of a group into one curve with its interval.
+
+Axes: S seeds, K points.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64
+
+from deploy.report.runs import Group, ReportedRun
+from repertory.scores.aggregates import student_interval
+
+Points = tuple[Float64[np.ndarray, "_"], Float64[np.ndarray, "_"]]
+"""Agent steps and values, as many as there are."""
+
+SEEDS_OF_INTERVAL = 3
+"""Two seeds have intervals too, 12.7 standard errors wide: they say nothing and hide the rest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """Mean over seeds, where all of them have come; each seed by itself; both ends of interval."""
+
+    group: int
+    x: Float64[np.ndarray, " K"]
+    middle: Float64[np.ndarray, " K"]
+    half_width: Float64[np.ndarray, " K"]
+    """Of the 95 % interval by Student's t; NaN for fewer seeds than `SEEDS_OF_INTERVAL`."""
+    seeds: Sequence[Points]
+
+    @property
+    def last(self) -> tuple[float, float]:
+        """Mean of the seeds' last values, and half the width of its interval."""
+        values = np.array([y[-1] for _, y in self.seeds])
+        return float(values.mean()), half_width(values)
+
+
+def half_widths(values: Float64[np.ndarray, "S K"]) -> Float64[np.ndarray, " K"]:
+    """Return half the width of each mean's interval; NaN where there are too few seeds."""
+    if len(values) < SEEDS_OF_INTERVAL:
+        return np.full(values.shape[1], np.nan)
+    return student_interval(values)
+
+
+def half_width(values: Float64[np.ndarray, " S"]) -> float:
+    """Return half the width of a mean's interval; NaN where there are too few seeds."""
+    return float(half_widths(values[:, None])[0])
+
+
+def curve_of(group: int, seeds: Sequence[Points], points: int) -> Curve | None:
+    """Join seeds on a common grid of at most `points` agent steps; None without a value."""
+    seeds = [_at_most(seed, points) for seed in seeds if len(seed[0])]
+    if not seeds:
+        return None
+    first, last = max(x[0] for x, _ in seeds), min(x[-1] for x, _ in seeds)
+    grid = np.unique(np.concatenate([x for x, _ in seeds]))
+    grid = grid[(grid >= first) & (grid <= last)]
+    if len(grid) > points:
+        grid = np.linspace(first, last, points)
+    values = np.stack([np.interp(grid, x, y) for x, y in seeds])
+    return Curve(group, grid, values.mean(axis=0), half_widths(values), seeds)
+
+
+def of_groups(
+    groups: Sequence[Group], read: Callable[[ReportedRun], Points | None], points: int
+) -> list[Curve]:
+    """Return a curve for every group in which `read` finds something."""
+    curves = []
+    for group in groups:
+        found = [seed for seed in map(read, group.runs) if seed is not None]
+        curve = curve_of(group.index, found, points)
+        if curve is not None:
+            curves.append(curve)
+    return curves
+
+
+def metric(name: str) -> Callable[[ReportedRun], Points | None]:
+    """Return what reads a metric of a run, None where it has none."""
+
+    def read(run: ReportedRun) -> Points | None:
+        series = run.metrics.series.get(name)
+        return series.points() if series is not None and len(series) else None
+
+    return read
+
+
+def mean_over(run: ReportedRun, names: Sequence[str]) -> Points | None:
+    """Return the mean of several metrics, from where all of them have begun."""
+    found = [points for points in (metric(name)(run) for name in names) if points is not None]
+    if not found or len(found) < len(names):
+        return None
+    first, last = max(x[0] for x, _ in found), min(x[-1] for x, _ in found)
+    grid = np.unique(np.concatenate([x for x, _ in found]))
+    grid = grid[(grid >= first) & (grid <= last)]
+    if not len(grid):
+        return None
+    return grid, np.mean([np.interp(grid, x, y) for x, y in found], axis=0)
+
+
+def _at_most(points: Points, count: int) -> Points:
+    """Thin a seed to means of neighbours; its last value stays as it is."""
+    x, y = points
+    if len(x) <= count:
+        return points
+    edges = np.linspace(0, len(x) - 1, count).astype(int)
+    lengths = np.diff(edges)
+    thinned = [np.add.reduceat(v[:-1], edges[:-1]) / lengths for v in (x, y)]
+    return np.append(thinned[0], x[-1]), np.append(thinned[1], y[-1])

@@ -1,0 +1,63 @@
+"""What evaluations found: the newest score of every task under every policy, by run."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Whole episodes of one task under one policy, with the weights of one moment."""
+
+    task: str
+    policy: str
+    env_steps: int
+    returns: tuple[float, ...]
+    success: float | None
+    """Share of successes; None where the task knows none."""
+    trained_on: bool
+    cut: int
+
+    @property
+    def mean(self) -> float:
+        """Mean raw return."""
+        return float(np.mean(self.returns))
+
+
+def read_evaluations(folder: Path) -> list[Evaluation]:
+    """Return the newest score of each task and policy; files that cannot be read are named."""
+    newest: dict[tuple[str, str], Evaluation] = {}
+    for path in sorted(folder.glob("step_*.json")):
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            found = [_evaluation(saved, int(content["env_steps"])) for saved in content["scores"]]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            log.warning("%s is left out: %s", path, error)
+            continue
+        for one in found:
+            newest[one.task, one.policy] = one
+    return list(newest.values())
+
+
+def _evaluation(saved: dict[str, Any], env_steps: int) -> Evaluation:
+    successes = [bool(success) for success in saved.get("successes", ())]
+    returns = tuple(float(value) for value in saved["returns"])
+    if not returns:
+        raise ValueError(f"no episode of {saved['task']}")
+    return Evaluation(
+        task=str(saved["task"]),
+        policy=str(saved["policy"]),
+        env_steps=env_steps,
+        returns=returns,
+        success=sum(successes) / len(successes) if successes else None,
+        trained_on=bool(saved.get("trained_on", True)),
+        cut=int(saved.get("cut", 0)),
+    )

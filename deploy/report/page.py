@@ -1,0 +1,192 @@
+"""Puts a report together: one HTML file with its style, its pictures and nothing from outside."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import jinja2
+import numpy as np
+from markupsafe import Markup
+
+from deploy.report import comparisons, figures, maps, repeating, tables
+from deploy.report.runs import Group, ReportedRun, differing
+from repertory import __version__
+from repertory.durable_files import write_atomically
+
+_ASSETS = Path(__file__).with_name("assets")
+_SEED = 2021
+"""Of the bootstrap: the same runs give the same page."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A map as it is shown."""
+
+    caption: str
+    picture: Markup
+
+
+@dataclass(frozen=True, slots=True)
+class GroupMaps:
+    """Maps of one group, with what their numbers stand for."""
+
+    title: str
+    group: int
+    names: Sequence[str]
+    maps: Sequence[Drawn]
+    strongest: Sequence[tuple[str, str, str]] = ()
+
+
+def render(groups: Sequence[Group], references: Sequence[ReportedRun], out: Path) -> str:
+    """Return the page; links to videos are relative to where `out` will be."""
+    generator = np.random.default_rng(_SEED)
+    runs = [run for group in groups for run in group.runs]
+    policy = comparisons.main_policy([*runs, *references])
+    trained = list(dict.fromkeys(task for group in groups for task in group.tasks))
+    trained.sort(key=_natural)
+    evaluated = list(dict.fromkeys(one.task for run in runs for one in run.evaluations))
+    evaluated.sort(key=_natural)
+    scales = comparisons.scales(groups, references, policy)
+    serious, versions = comparisons.differences(groups)
+    panels = figures.panels(groups, trained, policy)
+    script = (_ASSETS / "page.js").read_text(encoding="utf-8")
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_ASSETS),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    return environment.get_template("page.html.jinja").render(
+        title=_title(groups),
+        written=datetime.now(UTC).strftime("%d %B %Y, %H:%M UTC"),
+        version=__version__,
+        style=Markup((_ASSETS / "page.css").read_text(encoding="utf-8")),
+        script=Markup(script),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        groups=groups,
+        many=len(trained) > figures.MANY_TASKS,
+        overview=tables.overview(groups, policy),
+        serious=serious,
+        versions=versions,
+        torn=[(run.name, run.metrics.torn) for run in runs if run.metrics.torn],
+        empty=[run.name for run in runs if not run.metrics.rows],
+        panels=panels,
+        scales=[
+            (
+                tables.aggregates(scale, groups, generator),
+                figures.profile(scale, generator),
+                tables.improvements(scale, groups, generator),
+            )
+            for scale in scales
+        ],
+        evaluation=tables.evaluation(groups, evaluated, policy, trained=True),
+        zero_shot=tables.evaluation(groups, evaluated, policy, trained=False),
+        fine_tuning=tables.fine_tuning(groups, policy),
+        cut=tables.cut_episodes(groups),
+        guides=[drawn for group in groups for drawn in _guides(group)],
+        cosines=[drawn for group in groups for drawn in _cosines(group)],
+        health=figures.health(groups),
+        videos=[
+            (name, [(label, quote(path.as_posix())) for label, path in links])
+            for name, links in figures.videos(runs, out.parent)
+        ],
+        settings=_settings(groups),
+        facts=_facts(groups),
+        commands=[(run.name, repeating.command(run)) for run in runs],
+        report_command=repeating.report_command(runs),
+    )
+
+
+def write(out: Path, text: str) -> None:
+    """Write the page whole or not at all."""
+    write_atomically(out, text)
+
+
+def _title(groups: Sequence[Group]) -> str:
+    runs = [run for group in groups for run in group.runs]
+    if len(runs) == 1:
+        return runs[0].name
+    recipes = list(dict.fromkeys(str(run.settings["recipe"]) for run in runs))
+    shown = ", ".join(recipes[:3]) + (" and more" if len(recipes) > 3 else "")
+    return f"{shown}: {len(runs)} runs"
+
+
+def _guides(group: Group) -> list[GroupMaps]:
+    taken = maps.guide_maps(group)
+    if not taken:
+        return []
+    short = figures.short_names(taken[0].columns)
+    drawn = [
+        Drawn(one.caption, maps.draw(one, f"whose policy acted, {group.label}, {one.caption}"))
+        for one in taken
+    ]
+    strongest = [
+        (short[task], short[guide], f"{100 * share:.0f} %")
+        for task, guide, share in maps.strongest_guides(taken[-1])
+    ]
+    return [GroupMaps(group.label, group.index, list(short.values()), drawn, strongest)]
+
+
+def _cosines(group: Group) -> list[GroupMaps]:
+    found = []
+    for network, taken in maps.cosine_maps(group).items():
+        short = figures.short_names(taken[0].columns)
+        drawn = [
+            Drawn(one.caption, maps.draw(one, f"gradient cosines, {network}, {one.caption}"))
+            for one in taken
+        ]
+        title = f"{group.label}: {network.replace('_', '-')}"
+        found.append(GroupMaps(title, group.index, list(short.values()), drawn))
+    return found
+
+
+def _settings(groups: Sequence[Group]) -> list[tuple[str, bool, list[str]]]:
+    """Return (path, whether groups differ in it, each group's value) of every setting."""
+    firsts = [group.runs[0].settings for group in groups]
+    unlike = set(differing(firsts)) - {"seed"}
+    paths = dict.fromkeys(path for settings in firsts for path in settings if path != "seed")
+    rows = [(p, p in unlike, [_told(settings.get(p)) for settings in firsts]) for p in paths]
+    return sorted(rows, key=lambda row: not row[1])
+
+
+def _facts(groups: Sequence[Group]) -> list[tuple[str, str]]:
+    """Return what all runs share of their protocol, for a reader who wants to compare."""
+    first = groups[0].runs[0]
+    facts = [(f"environment: {name}", _told(value)) for name, value in _environment(first)]
+    facts += [
+        (name, _told(value)) for name, value in first.protocol.get("versions", {}).items() if value
+    ]
+    return [*facts, ("commit", _told(first.protocol.get("commit")))]
+
+
+def _environment(run: ReportedRun) -> list[tuple[str, Any]]:
+    return list(dict(run.protocol.get("environment", {})).items())
+
+
+def _told(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return "not known" if value is None else "(empty)" if value == "" else str(value)
+
+
+def _natural(name: str) -> list[tuple[int, int, str]]:
+    """Order names as people do: m2 before m10."""
+    pieces: list[tuple[int, int, str]] = []
+    number = ""
+    for character in name + "\0":
+        if character.isdecimal():
+            number += character
+            continue
+        if number:
+            pieces.append((0, int(number), ""))
+            number = ""
+        pieces.append((1, 0, character))
+    return pieces

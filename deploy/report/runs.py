@@ -1,0 +1,169 @@
+"""Finds runs, reads them, and groups those that differ in nothing but their seed."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from deploy import schema
+from deploy.report.evaluations import Evaluation, read_evaluations
+from deploy.report.series import Metrics, read_metrics
+from repertory.errors import BadInput
+from repertory.run_directory import CONFIG, RunDirectory
+
+log = logging.getLogger(__name__)
+
+# What a group's runs may differ in: none of it changes what is learned, but by chance.
+_FREE = re.compile(r"seed|address|logging\..*|checkpoint\..*|initial\.(parent|checkpoint)")
+# Fine-tuning takes one run per task: they are one group, whose runs have different tasks.
+_FREE_IN_CHILDREN = re.compile(r"tasks|held_out|initial\.parent_tasks")
+
+
+@dataclass(frozen=True, slots=True)
+class ReportedRun:
+    """One run as a report sees it."""
+
+    path: Path
+    settings: Mapping[str, Any]
+    """Of its config, by dotted path."""
+    protocol: Mapping[str, Any]
+    metrics: Metrics
+    evaluations: Sequence[Evaluation]
+
+    @property
+    def name(self) -> str:
+        """Name of its directory."""
+        return self.path.resolve().name
+
+    @property
+    def seed(self) -> int:
+        """Seed of the run."""
+        return int(self.settings["seed"])
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Tasks it trains on, suites spelled out."""
+        return tuple(self.protocol.get("tasks") or self.settings["tasks"])
+
+    @property
+    def held_out(self) -> tuple[str, ...]:
+        """Tasks kept out of training."""
+        return tuple(self.protocol.get("held_out") or ())
+
+    @property
+    def parent(self) -> str:
+        """Run that it fine-tunes, or is the baseline of; empty for most."""
+        return str(self.settings.get("initial.parent") or "")
+
+    @property
+    def from_scratch(self) -> bool:
+        """Whether it is a baseline that takes nothing over from its parent."""
+        return self.settings.get("initial.reuse") == "none"
+
+
+@dataclass(slots=True)
+class Group:
+    """Runs of the same settings, a seed each."""
+
+    index: int
+    label: str
+    runs: list[ReportedRun] = field(default_factory=list)
+
+    @property
+    def tasks(self) -> list[str]:
+        """Tasks that any of the runs trains on, in their order."""
+        return list(dict.fromkeys(task for run in self.runs for task in run.tasks))
+
+
+def find(paths: Sequence[Path]) -> list[Path]:
+    """Return run directories: each path is one, or holds some. BadInput for anything else."""
+    found: dict[Path, Path] = {}
+    for path in paths:
+        path = path.expanduser()
+        if path.is_dir() and not (path / CONFIG).is_file():
+            inside = sorted(file.parent for file in path.glob(f"*/{CONFIG}"))
+            if not inside:
+                raise BadInput(
+                    f"{path} is neither a run directory (it has no {CONFIG}) nor does it hold any"
+                )
+        else:
+            inside = [RunDirectory.open(path).path]
+        for run in inside:
+            found.setdefault(run.resolve(), run)
+    return list(found.values())
+
+
+def read(path: Path) -> ReportedRun:
+    """Read a run; BadInput where its config cannot be read."""
+    directory = RunDirectory.open(path)
+    config, protocol = directory.read_config()
+    return ReportedRun(
+        path=path,
+        settings=json.loads(json.dumps(schema.flatten(config.model_dump(mode="json")))),
+        protocol=protocol,
+        metrics=read_metrics(directory.metrics),
+        evaluations=read_evaluations(directory.evaluations),
+    )
+
+
+def grouped(runs: Sequence[ReportedRun]) -> list[Group]:
+    """Group runs of the same settings, in the order in which their first ones come."""
+    by_settings: dict[str, list[ReportedRun]] = {}
+    for run in runs:
+        by_settings.setdefault(_identity(run), []).append(run)
+    members = list(by_settings.values())
+    labels = _labels([runs[0] for runs in members])
+    return [
+        Group(index, label, sorted(runs, key=lambda run: (run.seed, run.name)))
+        for index, (label, runs) in enumerate(zip(labels, members, strict=True))
+    ]
+
+
+def differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the dotted paths whose values are not the same everywhere."""
+    paths = dict.fromkeys(path for one in settings for path in one)
+    return [
+        path
+        for path in paths
+        if any(one.get(path) != settings[0].get(path) for one in settings[1:])
+    ]
+
+
+def _identity(run: ReportedRun) -> str:
+    free = [_FREE, _FREE_IN_CHILDREN] if run.parent else [_FREE]
+    kept = {
+        path: value
+        for path, value in run.settings.items()
+        if not any(pattern.fullmatch(path) for pattern in free)
+    }
+    return json.dumps([bool(run.parent), kept], sort_keys=True)
+
+
+def _labels(firsts: Sequence[ReportedRun]) -> list[str]:
+    """Name groups by their recipes, and by up to three settings where recipes are the same."""
+    recipes = [str(run.settings["recipe"]) for run in firsts]
+    labels = []
+    for run, recipe in zip(firsts, recipes, strict=True):
+        label = recipe
+        if run.parent:
+            label += " from scratch" if run.from_scratch else " fine-tuned"
+        alike = [
+            other.settings
+            for other, theirs in zip(firsts, recipes, strict=True)
+            if theirs == recipe
+            and (bool(other.parent), other.from_scratch) == (bool(run.parent), run.from_scratch)
+        ]
+        paths = [p for p in differing(alike) if not _FREE.fullmatch(p)]
+        told = [f"{path.rpartition('.')[2]} {_short(run.settings.get(path))}" for path in paths[:3]]
+        labels.append(", ".join([label, *told]) + (", …" if len(paths) > 3 else ""))
+    return labels
+
+
+def _short(value: Any) -> str:
+    text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return text if len(text) <= 24 else text[:23] + "…"
