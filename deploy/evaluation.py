@@ -13,8 +13,6 @@ from actors.evaluator import TaskScore, play_episodes
 from deploy import build
 from deploy.players import player, specs_like_training
 from deploy.saved_agent import saved_agent
-from deploy.video.films import Film as Film
-from deploy.video.films import films_of as films_of
 from envs.registry import resolve
 from repertory.config import RunConfig
 from repertory.seeding import stream

@@ -11,12 +11,13 @@ import torch
 from rich.console import Console
 
 from deploy import build
-from deploy.evaluation import evaluate_weights, films_of
+from deploy.evaluation import evaluate_weights
 from deploy.experts import expert_arrays
 from deploy.finetuning.parent import initial_weights
 from deploy.recorder import Recorder
 from deploy.signals import StopRequest
 from deploy.sinks import sinks_of
+from deploy.video.films import films_of
 from learner.loop import LearnerLoop
 from repertory import checkpoint
 from repertory.config import RunConfig

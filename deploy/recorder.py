@@ -15,6 +15,7 @@ from jaxtyping import Int64
 from actors.evaluator import TaskScore
 from deploy import build, evaluation
 from deploy.sinks import RunSinks
+from deploy.video.films import Film
 from repertory import checkpoint
 from repertory.config import RunConfig
 from repertory.metrics import names
@@ -136,7 +137,7 @@ class Recorder:
         env_steps: int,
         updates: int,
         scores: Sequence[TaskScore],
-        films: Sequence[evaluation.Film] = (),
+        films: Sequence[Film] = (),
     ) -> None:
         """Record an evaluation: a JSON file, a row of metrics, films under `videos/`."""
         if not scores:

@@ -198,6 +198,10 @@ class PointMassLanes:
         first: np.ndarray = self._position[lane].astype(np.float32)
         return first
 
+    def succeeded(self, lane: int) -> bool:
+        """Return whether a lane's episode has reached its target by now."""
+        return bool(self._reached[lane])
+
     def rgb(self, lane: int) -> np.ndarray:
         """Draw a lane from above: wall, target and point, uint8 [240, 240, 3]."""
         axis = (np.arange(_PIXELS) + 0.5) / _PIXELS * 2.0 - 1.0

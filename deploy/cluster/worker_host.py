@@ -15,7 +15,8 @@ from actors.evaluator import TaskScore
 from deploy import build
 from deploy.cluster.faults import ANSWER_S
 from deploy.cluster.worker_door import Published, Receipt
-from deploy.evaluation import Film, evaluate_weights, films_of
+from deploy.evaluation import evaluate_weights
+from deploy.video.films import Film, films_of
 from repertory.config import RunConfig
 from repertory.errors import ClusterFailure
 from repertory.types import Weights

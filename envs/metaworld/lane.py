@@ -14,12 +14,13 @@ from envs.metaworld import attributes
 from envs.metaworld.catalog import package_name
 from envs.metaworld.fast import fast_class
 from envs.metaworld.goals import fixed_goals
-from envs.metaworld.picture import Picture
 from envs.metaworld.snapshot import MODEL_EDITS, POSES, Snapshot
+from envs.offscreen import Camera
 from repertory.config import MetaworldConfig
 from repertory.ports import State
 from repertory.seeding import generator_words, set_generator_words
 
+_CAMERA = "corner2"
 _UNSTABLE = (
     mujoco.mjtWarning.mjWARN_BADQPOS,
     mujoco.mjtWarning.mjWARN_BADQVEL,
@@ -69,7 +70,8 @@ class MetaworldLane:
             self.environment.seeded_rand_vec = True
             self.environment.np_random = generator
         self._generator = generator
-        self._picture: Picture | None = None
+        self._camera: Camera | None = None
+        self._size = (0, 0)
 
     def reset(self) -> np.ndarray:
         """Start the next episode and return its first observation, float64 [39]."""
@@ -95,12 +97,15 @@ class MetaworldLane:
         """Return the scene as it is, uint8 [height, width, 3].
 
         Raises:
-            BadInput: there is no way to draw on this machine.
+            BadInput: neither EGL nor OSMesa works here.
         """
-        if self._picture is None or self._picture.size != (height, width):
-            self._close_picture()
-            self._picture = Picture(self.environment.model, height, width)
-        return self._picture.draw(self.environment.data)
+        if self._camera is None or self._size != (height, width):
+            self._close_camera()
+            model = self.environment.model
+            self._camera = Camera(model, _CAMERA, height=height, width=width)
+            self._size = (height, width)
+        # This camera hangs upside down in the package's scenes.
+        return np.ascontiguousarray(self._camera.picture(self.environment.data)[::-1, ::-1])
 
     def state(self) -> State:
         """Return everything needed to go on bit for bit."""
@@ -132,10 +137,10 @@ class MetaworldLane:
 
     def close(self) -> None:
         """Free the simulation."""
-        self._close_picture()
+        self._close_camera()
         self.environment.close()
 
-    def _close_picture(self) -> None:
-        if self._picture is not None:
-            self._picture.close()
-            self._picture = None
+    def _close_camera(self) -> None:
+        if self._camera is not None:
+            self._camera.close()
+            self._camera = None

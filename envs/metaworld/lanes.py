@@ -162,6 +162,10 @@ class MetaworldLanes:
         """
         return self._lanes[lane].rgb(height, width)
 
+    def succeeded(self, lane: int) -> bool:
+        """Return whether a lane's episode has succeeded by now."""
+        return self._success[lane]
+
     def state(self) -> State:
         """Return everything needed to go on bit for bit, random streams included."""
         return {

@@ -17,7 +17,7 @@ from off_policy_runs import pointmass_config
 from small_runs import atari_config, counting_config, new_run
 
 from actors.stacking import RollingStack
-from deploy import build, local
+from deploy import build, cluster, local
 from deploy.evaluation import evaluate_weights
 from deploy.saved_agent import SavedAgent, saved_agent
 from deploy.video.films import film, films_of
@@ -25,6 +25,7 @@ from deploy.video.grid import Grid
 from deploy.video.panel import Panel, number
 from deploy.video.screening import Moment, Screening
 from deploy.video.values import values_of
+from envs import point_mass
 from envs.counting import CountingLanes
 from envs.point_mass import PointMassLanes
 from repertory.config import EvaluationConfig, GuideConfig, LoggingConfig, RunConfig, SacConfig
@@ -144,6 +145,22 @@ def test_a_film_shows_the_episodes_that_evaluation_counts(unguided):
     for score, records in zip(scores, screening.records, strict=True):
         assert score.successes == tuple(record.success for record in records)
         assert [r.raw_return for r in records] == pytest.approx(list(score.returns), rel=1e-5)
+
+
+def test_success_is_shown_from_the_step_that_brought_it(unguided, monkeypatch):
+    config, _ = opened(unguided)
+    monkeypatch.setattr(point_mass, "SPEED", 3.0)
+    seen = set()
+    for seed in range(20):
+        screening = Screening(
+            config, None, ["pointmass/door"], policy_name="random", seed=seed, max_steps=100
+        )
+        course = [moments[0].success for moments in screening.moments()]
+        assert course == sorted(course)
+        assert course[-1] == screening.records[0][0].success
+        seen.add((course[0], course[-2], course[-1]))
+    assert (False, True, True) in seen
+    assert (False, False, False) in seen
 
 
 def test_the_guide_that_acts_is_named_and_changes_only_when_a_choice_is_due(guided):
@@ -346,6 +363,29 @@ def test_runs_film_a_few_tasks_at_each_evaluation_and_show_them_in_wandb(tmp_pat
         assert shown.size == (480 + Panel(480, "greedy").width, 480)
     logged = list((run.path / "wandb").glob("offline-run-*/files/media/videos/eval/video/**/*.mp4"))
     assert len(logged) == 4
+
+
+@pytest.mark.slow
+def test_evaluation_workers_film_on_ray_too(tmp_path):
+    config = pointmass_config(
+        SacConfig(exploration_steps=20, guide=GUIDE),
+        saved=False,
+        runtime="cluster",
+        tasks=("pointmass/door", "pointmass/corner"),
+        total_steps=300,
+        evaluation=EvaluationConfig(at_end=True, episodes=1, videos=2),
+        logging=LoggingConfig(wandb="disabled", every_s=0.5),
+    )
+    run = new_run(tmp_path, config)
+    assert cluster.train(config, run, False) == 0
+    (door, corner) = sorted(run.videos.iterdir(), reverse=True)
+    assert "pointmass-door" in door.name
+    assert "pointmass-corner" in corner.name
+    for path in (door, corner):
+        shown = read(path)
+        # Nine steps, the end, and a second of it.
+        assert len(shown.pictures) == 10 + 15
+        assert shown.size == (480 + Panel(480, "greedy").width, 480)
 
 
 def test_whatever_fails_while_drawing_costs_the_film_alone(unguided, monkeypatch, caplog):

@@ -266,10 +266,9 @@ def test_a_lane_can_be_seen_or_says_what_is_missing() -> None:
         assert done.returncode == 0, done.stderr
         assert "Exception ignored" not in done.stderr
         answers[library] = done.stdout.strip()
-    sentence = "Meta-World cannot be drawn here: set MUJOCO_GL=egl"
-    assert answers["disabled"].startswith(sentence)
+    # Training without graphics (disabled) does not keep a film from being asked for.
     for answer in answers.values():
-        assert answer == "(64, 96, 3) uint8 True" or answer.startswith(sentence)
+        assert answer == "(64, 96, 3) uint8 True" or answer.startswith("cannot draw")
 
 
 def test_a_library_that_does_not_exist_is_named() -> None:
