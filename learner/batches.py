@@ -6,8 +6,8 @@ inputs, R recurrent state.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -46,6 +46,33 @@ class TensorBatch(NamedTuple):
             behaviour_log_probability=self.behaviour_log_probability[:, index],
             recurrent=self.recurrent[index],
         )
+
+
+_OF_LANES = ("task", "policy_version", "recurrent")
+_OF_STEPS = (
+    "observation",
+    "age",
+    "action",
+    "reward",
+    "terminated",
+    "truncated",
+    "valid",
+    "behaviour_log_probability",
+    "guide",
+    "decision",
+)
+
+
+def arrays_of(batch: Unroll) -> dict[str, np.ndarray]:
+    """Return what a batch is made of, without its accounts of episodes and guides."""
+    return {name: getattr(batch, name) for name in (*_OF_LANES, *_OF_STEPS)}
+
+
+def columns_of(arrays: Mapping[str, np.ndarray], index: Int64[np.ndarray, " N"]) -> Unroll:
+    """Return a batch of these columns of the one that `arrays_of` was given."""
+    lanes: dict[str, Any] = {name: arrays[name][index] for name in _OF_LANES}
+    steps: dict[str, Any] = {name: arrays[name][:, index] for name in _OF_STEPS}
+    return Unroll(worker=0, incarnation=0, sequence=0, **lanes, **steps)
 
 
 def to_device(

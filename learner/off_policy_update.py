@@ -7,7 +7,7 @@ A actions.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from learner.guide import GuideUpdate
 from learner.losses.task_weights import joined, kept_tasks, per_task_means
 from learner.losses.twin_critic import one_step_target, squared_errors
 from learner.masks.parts import PartMasks
+from learner.masks.scoring import Losses
 from learner.network_state import network_state, restore_network
 from learner.off_policy_metrics import OffPolicyMetrics
 from learner.optimisers import global_norm, learning_rate_at
@@ -98,18 +99,21 @@ class OffPolicyUpdate:
         self._learning_rate = config.optimiser.learning_rate
         self._nonfinite = 0
         self._nonfinite_in_a_row = 0
-        self.add_task_part("critic", self.critic)
+        self.add_task_part("critic", self.critic, _critic_losses)
 
     def add_part(self, name: str, parameters: list[nn.Parameter]) -> None:
         """Give these parameters an optimiser of their own."""
         self._parts[name] = GuardedStep(parameters, self._config.optimiser)
 
-    def add_task_part(self, name: str, network: TaskMlp) -> None:
-        """Give a network an optimiser of its own, whose gradients `outputs` can tell by task."""
+    def add_task_part(self, name: str, network: TaskMlp, losses: Losses) -> None:
+        """Give a network an optimiser of its own, whose gradients `outputs` can tell by task.
+
+        `losses` are what masks, if the run has any, judge weights by.
+        """
         frozen = self._config.initial.freezes
         self.add_part(name, trained_parameters(network, frozen_torso=frozen))
         self._by_task.add(name, network)
-        self.masks.add(name, network)
+        self.masks.add(name, network, losses)
 
     def add_network(self, name: str, network: nn.Module) -> None:
         """Make a network part of the state."""
@@ -161,14 +165,8 @@ class OffPolicyUpdate:
         means = per_task_means(squared_errors(value, target), len(self.tasks))
         started = self.version >= self.algorithm.maskout_from
         kept = kept_tasks(means, self.algorithm.maskout if started else 0.0)
-        self.masks.score(
-            "critic",
-            inputs,
-            lambda found: per_task_means(squared_errors(found.squeeze(-1), target), len(kept)),
-            kept,
-            update=self.version + 1,
-            progress=progress,
-        )
+        rows = {"inputs": inputs, "kept": kept, "target": target}
+        self.masks.score("critic", rows, update=self.version + 1, progress=progress)
         if not self.step("critic", means, weights, kept, progress, outputs):
             return None
         self.report.add(
@@ -312,6 +310,12 @@ class OffPolicyUpdate:
             self.masks.restore(state["masks"])
         if self.guide is not None:
             self.guide.restore(state["guide"])
+
+
+def _critic_losses(
+    outputs: Float[Tensor, "C N 1"], rows: Mapping[str, Tensor]
+) -> Float[Tensor, " M"]:
+    return per_task_means(squared_errors(outputs.squeeze(-1), rows["target"]), len(rows["kept"]))
 
 
 def _presence(part: object) -> str:

@@ -1,12 +1,12 @@
 """The soft actor-critic learner (Haarnoja et al. 2018), many tasks with a temperature each.
 
-Axes: C critics, N rows ordered by task, M tasks, A actions.
+Axes: C critics, N rows ordered by task, M tasks, D numbers of an observation, O outputs.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -46,7 +46,7 @@ class SacLearner:
         self._actor = agent.actor
         self._log_temperature = agent.log_temperature
         self._target_entropy = algorithm.target_entropy_per_action * agent.action_size
-        self._update.add_task_part("actor", agent.actor)
+        self._update.add_task_part("actor", agent.actor, self._mask_losses)
         self._update.add_part("temperature", [agent.log_temperature])
 
     @property
@@ -100,17 +100,14 @@ class SacLearner:
         mean, log_deviation = split_gaussian(outputs.outputs[0])
         noise = self._update.normal(*mean.shape)
         drawn = draw(mean, log_deviation, noise)
-        means = self._actor_means(steps, drawn, temperature)
-        self._update.masks.score(
-            "actor",
-            steps.observation,
-            lambda found: self._actor_means(
-                steps, draw(*split_gaussian(found[0]), noise), temperature
-            ),
-            kept,
-            update=self.version + 1,
-            progress=progress,
-        )
+        means = self._actor_means(steps.observation, drawn, temperature)
+        seen = {
+            "inputs": steps.observation,
+            "kept": kept,
+            "noise": noise,
+            "temperature": temperature,
+        }
+        self._update.masks.score("actor", seen, update=self.version + 1, progress=progress)
         if not self._update.step("actor", means, weights, kept, progress, outputs):
             return False
         rows = temperature_rows(
@@ -130,15 +127,21 @@ class SacLearner:
         self._report(means, drawn.log_probability, temperatures)
         return True
 
+    def _mask_losses(
+        self, outputs: Float[Tensor, "1 N O"], rows: Mapping[str, Tensor]
+    ) -> Float[Tensor, " M"]:
+        drawn = draw(*split_gaussian(outputs[0]), rows["noise"])
+        return self._actor_means(rows["inputs"], drawn, rows["temperature"])
+
     def _actor_means(
         self,
-        steps: TensorReplayBatch,
+        observation: Float[Tensor, "N D"],
         drawn: Drawn,
         temperature: Float[Tensor, " N"],
     ) -> Float[Tensor, " M"]:
         """Return the tasks' actor losses of drawn actions."""
         with fixed(self._update.critic):
-            inputs = torch.cat([steps.observation, drawn.action], -1)
+            inputs = torch.cat([observation, drawn.action], -1)
             critic = self._update.masks.worn("critic", self._update.critic)
             rows = actor_rows(
                 value=critic.grouped(inputs).squeeze(-1),

@@ -46,7 +46,11 @@ class Td3Learner:
         self._target_actor = target_of(agent.actor)
         self._weights = torch.ones(len(tasks), device=self._update.device)
         self._update.add_network("target_actor", self._target_actor)
-        self._update.add_task_part("actor", agent.actor)
+        self._update.add_task_part(
+            "actor",
+            agent.actor,
+            lambda outputs, rows: self._actor_means(rows["inputs"], outputs),
+        )
 
     @property
     def version(self) -> int:
@@ -84,26 +88,20 @@ class Td3Learner:
         self, steps: TensorReplayBatch, kept: Bool[Tensor, " M"], progress: float
     ) -> bool:
         outputs = self._update.outputs("actor", self._actor, steps.observation)
-        means = self._actor_means(steps, outputs.outputs)
-        self._update.masks.score(
-            "actor",
-            steps.observation,
-            lambda found: self._actor_means(steps, found),
-            kept,
-            update=self.version + 1,
-            progress=progress,
-        )
+        means = self._actor_means(steps.observation, outputs.outputs)
+        rows = {"inputs": steps.observation, "kept": kept}
+        self._update.masks.score("actor", rows, update=self.version + 1, progress=progress)
         if not self._update.step("actor", means, self._weights, kept, progress, outputs):
             return False
         self._update.report.add({"task/actor_loss": means})
         return True
 
     def _actor_means(
-        self, steps: TensorReplayBatch, outputs: Float[Tensor, "1 N A"]
+        self, observation: Float[Tensor, "N D"], outputs: Float[Tensor, "1 N A"]
     ) -> Float[Tensor, " M"]:
         """Return the tasks' losses of an actor's outputs."""
         with fixed(self._update.critic):
-            inputs = torch.cat([steps.observation, torch.tanh(outputs[0])], -1)
+            inputs = torch.cat([observation, torch.tanh(outputs[0])], -1)
             critic = self._update.masks.worn("critic", self._update.critic)
             value = critic.grouped(inputs)[0].squeeze(-1)
         return per_task_means(actor_rows(value), len(self._update.tasks))

@@ -12,13 +12,12 @@ import numpy as np
 import torch
 
 from learner.actor_critic_update import ActorCriticUpdate, LossOutput
-from learner.batches import TensorBatch
+from learner.batches import TensorBatch, arrays_of
 from learner.compilation import GradientFunction
 from learner.gradients.unrolls import UnrollGradients, UnrollOutputs
 from learner.losses.policy_gradient import actor_critic_rows, categorical, reduced
 from learner.losses.vtrace import discounts, vtrace
-from learner.masks.gradients import TaskGradients
-from learner.masks.scoring import unroll_gradients
+from learner.masks.scoring import UnrollTaskGradients
 from learner.popart import normalised_returns
 from learner.update_metrics import report
 from repertory.config import PopArtConfig, RunConfig, VTraceConfig
@@ -129,21 +128,18 @@ class VTraceLearner:
         def joint_loss(batch: TensorBatch) -> LossOutput:
             return loss(batch, evaluate(batch))
 
-        def mask_gradients(
-            batch: TensorBatch, task: np.ndarray, *, full: bool
-        ) -> list[TaskGradients]:
-            assert masks is not None
-            return unroll_gradients(
-                network,
-                masks.layout,
-                batch,
-                task,
-                tasks=network.tasks,
-                masked=lambda part: loss(part, evaluate(part)).loss,
-                whole=(lambda part: loss(part, whole(part)).loss) if full else None,
+        if masks is not None:
+            layout = masks.layout
+            masks.judge_by(
+                lambda rows: UnrollTaskGradients(
+                    network,
+                    layout,
+                    rows,
+                    receive=self._update.receive,
+                    masked=lambda part: loss(part, evaluate(part)).loss,
+                    whole=lambda part: loss(part, whole(part)).loss,
+                )
             )
-
-        self._mask_gradients = mask_gradients
         parameters = self._update.parameters
         self._gradients = GradientFunction(joint_loss, parameters, compiled=self._update.compile)
         self._by_task = UnrollGradients(
@@ -158,24 +154,18 @@ class VTraceLearner:
     def update(self, batch: Unroll, progress: float) -> None:
         """Learn from one batch of unrolls."""
         received = self._update.receive(batch)
-        self._score(received, batch.task, progress)
+        self._score(batch, progress)
         output = self._output(received, batch.task)
         self._update.finish(finite=self._update.step(output, progress), progress=progress)
 
-    def _score(self, batch: TensorBatch, task: np.ndarray, progress: float) -> None:
+    def _score(self, batch: Unroll, progress: float) -> None:
         """Let the masks see the tasks' gradients, in the updates they want to."""
         masks = self._update.masks
         if masks is None:
             return
-        update = self._update.version + 1
-        scored, measured = masks.scores(update, progress), masks.measures(update)
-        if not scored and not measured:
-            return
-        gradients = self._mask_gradients(batch, task, full=scored)
-        if scored:
-            masks.add(gradients)
-        if measured:
-            self._update.surgery.measure("", *masks.measure(gradients))
+        measured = masks.see(arrays_of(batch), self._update.version + 1, progress)
+        if measured is not None:
+            self._update.surgery.measure("", measured.products, measured.overlap)
 
     def _output(self, batch: TensorBatch, task: np.ndarray) -> LossOutput:
         """Return the loss of a batch and leave its gradients in the parameters."""

@@ -71,12 +71,16 @@ class GradientSurgery:
     def measure(
         self,
         part: str,
-        rows: Float[Tensor, "M P"],
-        overlap: Float64[np.ndarray, "M M"] | None = None,
+        products: Float64[Tensor, "M M"],
+        overlap: Float[Tensor, "M M"] | None = None,
     ) -> None:
-        """Keep cosines between the tasks' gradients, and masks' overlap, for the next report."""
-        self.cosines[part] = cosines(rows)
-        self.sums.add(part, self.cosines[part], overlap)
+        """Keep cosines for the next report, and masks' overlap.
+
+        `products` are the inner products of the tasks' gradients.
+        """
+        self.cosines[part] = cosines(products)
+        shared = None if overlap is None else overlap.double().cpu().numpy()
+        self.sums.add(part, self.cosines[part], shared)
         if part not in self._unread:
             self._unread.append(part)
 

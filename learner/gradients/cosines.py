@@ -13,18 +13,25 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from learner.gradients.pcgrad import gram
+from learner.gradients.pcgrad import COLUMNS
 from repertory.metrics.gradient_maps import WHOLE, CosineSums
 
 
-def cosines(rows: Float[Tensor, "M P"]) -> Float64[Tensor, "M M"]:
-    """Return the cosine between each two tasks' gradients; NaN with a gradient that is zero.
+def inner_products(rows: Float[Tensor, "M P"]) -> Float64[Tensor, "M M"]:
+    """Return the gradients' inner products; those of parts of the weights may be added up.
 
-    Scaled by their largest entries first: squares of entries below 1e-23 are zero in float32.
+    In float64: squares of entries below 1e-23 are zero in float32.
     """
-    largest = rows.abs().amax(1, keepdim=True)
-    scaled = rows / torch.where(largest > 0, largest, torch.ones_like(largest))
-    inner = gram(scaled).double().cpu()
+    total = rows.new_zeros(rows.shape[0], rows.shape[0], dtype=torch.float64)
+    for part in torch.split(rows, COLUMNS, 1):
+        wide = part.double()
+        total = torch.addmm(total, wide, wide.T)
+    return total
+
+
+def cosines(products: Float64[Tensor, "M M"]) -> Float64[Tensor, "M M"]:
+    """Return gradients' cosines by their inner products; NaN with a gradient that is zero."""
+    inner = products.cpu()
     lengths = inner.diagonal().sqrt()
     return (inner / (lengths.unsqueeze(1) * lengths)).clamp(-1.0, 1.0)
 

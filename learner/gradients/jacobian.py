@@ -72,12 +72,16 @@ def outputs_by_task(network: TaskMlp, inputs: Float[Tensor, "N I"]) -> TaskOutpu
     joint graph would walk all rows N times.
     """
     pieces = tuple(
-        _of_task(network, rows, index) for index, rows in enumerate(inputs.chunk(network.tasks))
+        output_of_task(network, rows, index)
+        for index, rows in enumerate(inputs.chunk(network.tasks))
     )
     return TaskOutputs(torch.cat(pieces, 1).detach().requires_grad_(), pieces)
 
 
-def _of_task(network: TaskMlp, inputs: Tensor, index: int) -> Tensor:
+def output_of_task(
+    network: TaskMlp, inputs: Float[Tensor, "R I"], index: int
+) -> Float[Tensor, "C R O"]:
+    """Return what the whole network says of rows of one task."""
     code = None if network.code is None else network.code[:, index].unsqueeze(1)
     hidden = network.trunk(inputs, code)
     head = index if network.head_weight.shape[1] > 1 else 0

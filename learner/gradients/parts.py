@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from learner.gradients.aggregate import GradientSurgery
+from learner.gradients.cosines import inner_products
 from learner.gradients.jacobian import (
     Partition,
     TaskOutputs,
@@ -73,7 +74,7 @@ class PartGradients:
             shared,
         )
         if self.surgery.measures(version):
-            self.surgery.measure(part, rows)
+            self.surgery.measure(part, inner_products(rows))
         if not apart:
             return joint
         direction = self.surgery.direction(part, rows, kept=kept, losses=means, last=last)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from learner.actor_critic_update import LossOutput
 from learner.batches import TensorBatch
 from learner.gradients.aggregate import GradientSurgery
+from learner.gradients.cosines import inner_products
 from learner.gradients.jacobian import assembled, partition, task_gradients
 from learner.popart import sums_per_task
 from repertory.networks.actor_critic import ActorCritic
@@ -98,7 +99,7 @@ class UnrollGradients:
             self._shared,
         )
         if self._surgery.measures(version):
-            self._surgery.measure("", rows)
+            self._surgery.measure("", inner_products(rows))
         if self._surgery.keeps_apart(""):
             assert output.value_rows is not None
             losses, kept = value_losses(output.value_rows, batch.valid, batch.task, self._tasks)

@@ -9,7 +9,7 @@ import math
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
 from repertory.masks import MaskLayout
@@ -22,18 +22,23 @@ class Harmony(NamedTuple):
     layers: Float[Tensor, " K"]
 
 
-def average_harmony(
+class Signs(NamedTuple):
+    """Products of signs of each weight, added up over tasks and copies."""
+
+    products: Float64[Tensor, " P"]
+    compared: Float64[Tensor, " P"]
+    """How many of them were not zero."""
+
+
+def signs_of(
     gradients: Float[Tensor, "M C P"],
-    layout: MaskLayout,
     *,
     owned: Bool[Tensor, "M P"] | None = None,
     leave_one_out: bool = False,
-) -> Harmony:
-    """Return the mean over tasks and weights of sign(gradient) sign(mean gradient).
+) -> Signs:
+    """Return how gradients agree in sign with their mean, which any part of the weights can tell.
 
-    As Hu et al. 2024 define it the mean contains the task's own gradient, so that independent
-    gradients score `null_value`; with `leave_one_out` it is the mean of the others, and they score
-    0. Where either is zero nothing is compared; with masks, only what a task owns.
+    With `leave_one_out` with the mean of the others; with masks, only what a task owns.
     """
     # float64: what others add up to must not be lost in the difference.
     total = gradients.sum(0, dtype=torch.float64)
@@ -46,6 +51,17 @@ def average_harmony(
             signs = signs * owned[task]
         products += signs.sum(0)
         compared += signs.abs().sum(0)
+    return Signs(products, compared)
+
+
+def harmony_of(signs: Signs, layout: MaskLayout) -> Harmony:
+    """Return the mean over tasks and weights of sign(gradient) sign(mean gradient).
+
+    As Hu et al. 2024 define it the mean contains the task's own gradient, so that independent
+    gradients score `null_value`; against the mean of the others they score 0. Where either is zero
+    nothing is compared.
+    """
+    products, compared = signs
     sizes = list(layout.sizes)
     parts = zip(torch.split(products, sizes), torch.split(compared, sizes), strict=True)
     layers = torch.stack([part.sum() / count.sum() for part, count in parts])

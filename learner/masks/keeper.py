@@ -6,41 +6,28 @@ Axes: M tasks, C copies of a network, P maskable weights of a copy.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Bool
 from torch import Tensor, nn
 
 from learner.masks.gradients import TaskGradients, accumulated
-from learner.masks.harmony import (
-    average_harmony,
-    densities,
-    flips,
-    mean_between,
-    null_of_masks,
-    overlap,
-)
+from learner.masks.harmony import flips
 from learner.masks.initialisation import initial_masks
+from learner.masks.measuring import Measured, described, measured
 from learner.masks.schedule import changes_at, is_due, is_scored, window_progress
+from learner.masks.scoring import OfTask, Rows
 from learner.masks.update import Scoring, updated_masks
 from repertory import seeding
 from repertory.config import RunConfig
 from repertory.errors import BadInput, NumericalFailure
-from repertory.masks import PackedMasks, masks_from_state, masks_state, pack
+from repertory.masks import PackedMasks, masks_from_state, masks_state, memory_of, pack
 from repertory.networks.masks import MaskReader, TaskMasks, flatten
 
 logger = logging.getLogger(__name__)
-
-
-class Measured(NamedTuple):
-    """What else is to be known of a measurement."""
-
-    masked: Float[Tensor, "M W"]
-    """The tasks' masked gradients, copies side by side."""
-    overlap: Float64[np.ndarray, "M M"]
 
 
 class MaskKeeper:
@@ -72,7 +59,16 @@ class MaskKeeper:
             generator=seeding.stream(config.seed, "learner", "masks", part),
         )
         self.packed: PackedMasks = pack(drawn, version=0)
+        size = memory_of(tasks, self.layout.total, self.layout.copies).gradients
+        self.holds = 2 * size <= config.masks.gradient_bytes
+        """Whether all tasks' gradients are held at once; else they are computed again and again,
+        a task at a time, from batches that wait.
+        """
+        # How many weights of all tasks a measurement may hold.
+        self._at_once = max(1, config.masks.gradient_bytes * self.layout.total // max(size, 1))
+        self._gradients_of: Callable[[Rows], OfTask] | None = None
         self._totals: list[TaskGradients] = []
+        self._waiting: list[dict[str, Any]] = []
         self._flips = 0.0
         self._unread: dict[str, float] = {}
 
@@ -81,7 +77,41 @@ class MaskKeeper:
         """Return the masks of now, ready to multiply with."""
         return self._read(self.packed)
 
-    def scores(self, update: int, progress: float) -> bool:
+    def judge_by(self, gradients_of: Callable[[Rows], OfTask]) -> None:
+        """Take how a batch's gradients are computed, by the weights and masks of the moment."""
+        self._gradients_of = gradients_of
+
+    def see(self, rows: Rows, update: int, progress: float) -> Measured | None:
+        """Score and measure a batch in the updates, counted from 1, that want it.
+
+        Return what was measured. Where gradients are not held, a copy of the batch waits for the
+        mask update, whose weights its gradients are then of.
+        """
+        scored, due = self._scores(update, progress), self._measures(update)
+        if not scored and not due:
+            return None
+        assert self._gradients_of is not None
+        of_task = self._gradients_of(rows)
+        if not self.holds:
+            if scored:
+                self._waiting.append({name: _copy(value) for name, value in rows.items()})
+            if not due:
+                return None
+            return self._measure(lambda task: of_task(task, False).masked, self._at_once)
+        found = []
+        before = self._totals
+        totals = []
+        for task in range(self._tasks):
+            gradients = of_task(task, scored)
+            if scored:
+                totals.append(accumulated(before[task] if before else None, gradients))
+            if due:
+                found.append(gradients.masked)
+        if scored:
+            self._totals = totals
+        return self._measure(found.__getitem__, self.layout.total) if due else None
+
+    def _scores(self, update: int, progress: float) -> bool:
         """Whether this update's gradients, counted from 1, are wanted for the next mask update."""
         settings = self._settings
         within = window_progress(progress, warm_up=settings.warm_up, freeze=settings.freeze)
@@ -93,24 +123,46 @@ class MaskKeeper:
             and is_scored(update, every=settings.every, batches=settings.score_batches)
         )
 
-    def measures(self, update: int) -> bool:
+    def _measures(self, update: int) -> bool:
         """Whether this update's masked gradients are wanted for the metrics."""
         return is_due(update, every=self._settings.metrics_every)
 
-    def add(self, gradients: Sequence[TaskGradients]) -> None:
-        """Add one batch's gradients of every task to what the next mask update goes by."""
-        before: Sequence[TaskGradients | None] = self._totals or [None] * len(gradients)
-        self._totals = [accumulated(*pair) for pair in zip(before, gradients, strict=True)]
+    def _summed(self) -> Callable[[int], TaskGradients]:
+        """Return each task's gradients in all batches since the last mask update, and forget them.
+
+        They are looked up where they are held, computed at every call where not.
+        """
+        totals, self._totals = self._totals, []
+        waiting, self._waiting = self._waiting, []
+        if self.holds:
+            return totals.__getitem__
+        assert self._gradients_of is not None
+        batches = [self._gradients_of(rows) for rows in waiting]
+
+        def summed(task: int) -> TaskGradients:
+            total: TaskGradients | None = None
+            for of_task in batches:
+                total = accumulated(total, of_task(task, True))
+            assert total is not None
+            return total
+
+        return summed
 
     def finish(self, update: int, progress: float, network: nn.Module) -> None:
-        """Update the masks after this update of the weights if that is due.
+        """Update the masks after this update of the weights if that is due."""
+        self.accept(self.decide(update, progress, network))
+
+    def decide(
+        self, update: int, progress: float, network: nn.Module
+    ) -> Bool[Tensor, "M P"] | None:
+        """Return what the masks become after this update of the weights; None if they stay.
 
         Gradients that are not finite leave the masks as they are.
         """
         settings = self._settings
-        if not self._totals or not is_due(update, every=settings.every):
-            return
-        totals, self._totals = self._totals, []
+        if not (self._totals or self._waiting) or not is_due(update, every=settings.every):
+            return None
+        summed = self._summed()
         changes = changes_at(
             progress,
             self.layout.total,
@@ -120,7 +172,7 @@ class MaskKeeper:
             freeze=settings.freeze,
         )
         if changes == 0:
-            return
+            return None
         owned = self._owned()
         with torch.no_grad():
             parameters = flatten(self.layout, dict(network.named_parameters()))
@@ -128,34 +180,24 @@ class MaskKeeper:
             settings.variant, settings.importance_weight, settings.compat == "released"
         )
         try:
-            after = updated_masks(
-                owned, totals.__getitem__, parameters, changes=changes, scoring=scoring
-            )
+            return updated_masks(owned, summed, parameters, changes=changes, scoring=scoring)
         except NumericalFailure as failure:
             logger.warning("%s", failure)
+            return None
+
+    def accept(self, after: Bool[Tensor, "M P"] | None) -> None:
+        """Make these the masks of a new version; None leaves them as they are."""
+        if after is None:
             return
-        self._flips += float(flips(owned, after).float().mean())
+        self._flips += float(flips(self._owned(), after).float().mean())
         self.packed = pack(after.cpu().numpy(), self.packed.version + 1)
 
-    def measure(self, gradients: Sequence[TaskGradients]) -> Measured:
+    def _measure(self, masked_of: Callable[[int], Tensor], at_once: int) -> Measured:
         """Keep how well the tasks get along for the next report."""
-        masked = torch.stack([one.masked for one in gradients])
-        owned, ending = self._owned(), self._ending
-        whole = average_harmony(masked, self.layout, owned=owned)
-        others = average_harmony(masked, self.layout, owned=owned, leave_one_out=True)
-        shared = overlap(owned)
-        self._unread = {
-            f"learner/harmony{ending}": float(whole.whole),
-            f"learner/harmony_null{ending}": null_of_masks(owned),
-            f"learner/harmony_others{ending}": float(others.whole),
-            f"learner/mask_overlap{ending}": float(mean_between(shared)),
-        }
-        shares = densities(owned, self.layout).mean(0)
-        of_layers = torch.stack([others.layers.cpu(), shares.cpu()], 1).tolist()
-        for name, (score, share) in zip(self.layout.names, of_layers, strict=True):
-            self._unread[f"learner/harmony_layer{ending}/{name}"] = score
-            self._unread[f"learner/mask_density{ending}/{name}"] = share
-        return Measured(masked.flatten(1), shared.double().cpu().numpy())
+        owned = self._owned()
+        found = measured(masked_of, owned, self.layout, at_once=at_once)
+        self._unread = described(found, owned, self.layout, self._ending)
+        return found
 
     def metrics(self) -> dict[str, float]:
         """Return flips since the last call, the masks' version, and what was measured since."""
@@ -175,6 +217,9 @@ class MaskKeeper:
                     TaskGradients._fields, zip(*self._totals, strict=True), strict=False
                 )
             },
+            "waiting": [
+                {name: _as_array(value) for name, value in rows.items()} for rows in self._waiting
+            ],
             "flips": self._flips,
             "unread": dict(self._unread),
         }
@@ -195,8 +240,22 @@ class MaskKeeper:
             TaskGradients(*(part.to(self._device) for part in parts))
             for parts in zip(*totals, strict=True)
         ]
+        # Runs from before batches could wait have none.
+        self._waiting = [
+            {name: np.array(value) for name, value in rows.items()}
+            for rows in state.get("waiting", [])
+        ]
         self._flips = float(state["flips"])
         self._unread = {name: float(value) for name, value in state["unread"].items()}
 
     def _owned(self) -> Tensor:
         return torch.from_numpy(self.packed.unpack()).to(self._device)
+
+
+def _copy(value: Any) -> Any:
+    """Return an array or a tensor that nobody else will write to."""
+    return value.detach().clone() if isinstance(value, Tensor) else np.array(value)
+
+
+def _as_array(value: Any) -> np.ndarray:
+    return value.cpu().numpy().copy() if isinstance(value, Tensor) else value.copy()

@@ -1,20 +1,19 @@
 """Masks of an off-policy learner's parts, each network its own set: the actor, both critics.
 
-Axes: C copies, N rows ordered by task, I inputs, M tasks.
+Axes: N rows ordered by task, M tasks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
 from torch import Tensor
 
 from learner.gradients.aggregate import GradientSurgery
 from learner.masks.keeper import MaskKeeper
-from learner.masks.scoring import mlp_gradients
+from learner.masks.scoring import Losses, MlpGradients, OfTask, Rows
 from repertory.config import RunConfig
 from repertory.masks import PackedMasks
 from repertory.networks.masked import MaskedMlp
@@ -40,13 +39,22 @@ class PartMasks:
         """Whether a part has masks."""
         return part in self._keepers
 
-    def add(self, part: str, network: TaskMlp) -> None:
-        """Draw masks for a network, if the run has any."""
-        if self._config.gradients.method == "harmony":
-            self._networks[part] = network
-            self._keepers[part] = MaskKeeper(
-                network, self._config, self._tasks, part=part, device=self._device
-            )
+    def add(self, part: str, network: TaskMlp, losses: Losses) -> None:
+        """Draw masks for a network, if the run has any; `losses` are its tasks'."""
+        if self._config.gradients.method != "harmony":
+            return
+        self._networks[part] = network
+        masks = self._keepers[part] = MaskKeeper(
+            network, self._config, self._tasks, part=part, device=self._device
+        )
+
+        def gradients_of(rows: Rows) -> OfTask:
+            tensors = {
+                name: torch.as_tensor(value, device=self._device) for name, value in rows.items()
+            }
+            return MlpGradients(network, masks.ready, tensors, losses, hold=masks.holds)
+
+        masks.judge_by(gradients_of)
 
     def ready(self, part: str) -> TaskMasks:
         """Return a part's masks, ready to multiply with."""
@@ -63,38 +71,27 @@ class PartMasks:
         """
         return MaskedMlp(network, self.ready(part)) if part in self else network
 
-    def score(
-        self,
-        part: str,
-        inputs: Float[Tensor, "N I"],
-        means_of: Callable[[Tensor], Tensor],
-        kept: Bool[Tensor, " M"],
-        *,
-        update: int,
-        progress: float,
-    ) -> None:
+    def score(self, part: str, rows: Mapping[str, Tensor], *, update: int, progress: float) -> None:
         """Let a part's masks see the tasks' gradients, in the updates (from 1) they want to.
 
-        `means_of` are the tasks' losses of the network's outputs; tasks that are not kept have a
-        gradient of zero.
+        `rows` are what the part's losses are computed from: `inputs`, the network's, and whatever
+        else; tasks that are not among `kept` have a gradient of zero.
         """
         if part not in self:
             return
-        masks, network = self._keepers[part], self._networks[part]
-        scored, measured = masks.scores(update, progress), masks.measures(update)
-        if not scored and not measured:
-            return
-        worn = MaskedMlp(network, masks.ready)
-        gradients = mlp_gradients(network, worn, masks.layout, inputs, means_of, kept, full=scored)
-        if scored:
-            masks.add(gradients)
-        if measured:
-            self._surgery.measure(part, *masks.measure(gradients))
+        measured = self._keepers[part].see(rows, update, progress)
+        if measured is not None:
+            self._surgery.measure(part, measured.products, measured.overlap)
 
     def finish(self, update: int, progress: float) -> None:
         """Update the masks that are due after this update of the weights."""
-        for part, masks in self._keepers.items():
-            masks.finish(update, progress, self._networks[part])
+        # All are decided first: the actor is judged by the critics' sub-networks as they were.
+        decided = {
+            part: masks.decide(update, progress, self._networks[part])
+            for part, masks in self._keepers.items()
+        }
+        for part, after in decided.items():
+            self._keepers[part].accept(after)
 
     def metrics(self) -> dict[str, float]:
         """Return what all parts' masks report."""

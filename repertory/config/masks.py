@@ -39,6 +39,11 @@ class MaskConfig(Settings):
     """Batches that scoring gradients are averaged over before a mask update."""
     metrics_every: Positive = 1000
     """Learner updates between measurements of harmony, cosines and overlap."""
+    gradient_bytes: Positive = 2**30
+    """Memory for all tasks' gradients of a network, 8 x tasks x maskable weights (both critics'
+    count). Where they would take more, mask updates keep their batches instead, and compute each
+    task's gradients twice, one task at a time, with the weights of the update.
+    """
     unseen_votes: NonNegativeFloat = 0.0
     """A task that was not trained on owns the weights that more than so many tasks own; 0 stands
     for 0.8 of the number of tasks.

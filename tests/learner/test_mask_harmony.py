@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from learner.masks.harmony import (
-    average_harmony,
+    Harmony,
     densities,
     flips,
+    harmony_of,
     mean_between,
     null_of_masks,
     null_value,
     overlap,
+    signs_of,
 )
 from repertory.masks import MaskedTensor, MaskLayout
 
 LAYOUT = MaskLayout((MaskedTensor("a", (3, 4)), MaskedTensor("b", (8,))), copies=2)
+
+
+def average_harmony(gradients: Tensor, layout: MaskLayout, **how: Any) -> Harmony:
+    return harmony_of(signs_of(gradients, **how), layout)
 
 
 def plain(weights: int) -> MaskLayout:
