@@ -1,0 +1,222 @@
+"""Files for `ray up`, KubeRay and Slurm: valid, closed to others, in step with the command line."""
+
+from __future__ import annotations
+
+import copy
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+from launch_files import HOME, LAUNCH, ray_start_options
+
+from deploy.guard import NAMES
+from repertory.run_lock import RunLock
+
+RAY_UP = yaml.safe_load((LAUNCH / "ray-up.yaml").read_text(encoding="utf-8"))
+KUBERAY = LAUNCH / "kuberay"
+MANIFESTS = {
+    name: yaml.safe_load((KUBERAY / f"{name}.yaml").read_text(encoding="utf-8"))
+    for name in ("cluster", "job")
+}
+SCHEMA = yaml.safe_load(Path(__file__).with_name("kuberay_schema.yaml").read_text())
+SLURM = LAUNCH / "slurm.sbatch"
+
+
+def validated(config: dict[str, Any]) -> dict[str, Any]:
+    """Check a cluster file as `ray up` checks it, without a provider."""
+    util = pytest.importorskip("ray.autoscaler._private.util")
+    prepared: dict[str, Any] = util.prepare_config(copy.deepcopy(config))
+    util.validate_config(prepared)
+    return prepared
+
+
+def accepted(command, words) -> str:
+    """Run a train command of a launch file as a dry run, in the folder of the test."""
+    assert words[:2] == ["repertory", "train"]
+    outcome = command(*["runs" if word == "/runs" else word for word in words[1:]], "--dry-run")
+    assert outcome.code == 0, outcome.err
+    assert outcome.files == []
+    assert words[words.index("--resume") + 1] == "auto"
+    return outcome.out
+
+
+# -- ray up --------------------------------------------------------------------------------------
+
+
+def test_ray_up_accepts_its_file_and_would_not_accept_a_misspelt_key():
+    validated(RAY_UP)
+    wrong = copy.deepcopy(RAY_UP)
+    wrong["available_node_types"]["actors"]["max_worker"] = 3
+    with pytest.raises(Exception, match="max_worker"):
+        validated(wrong)
+
+
+def test_the_learner_is_one_machine_and_actors_are_cheap_ones_that_come_and_go():
+    types = RAY_UP["available_node_types"]
+    learner, actors = types[RAY_UP["head_node_type"]], types["actors"]
+    assert (learner["min_workers"], learner["max_workers"]) == (0, 0)
+    assert learner["resources"]["GPU"] == 1
+    assert actors["min_workers"] == 0
+    assert actors["labels"] == {"role": "actor", "ray.io/market-type": "spot"}
+    assert actors["node_config"]["InstanceMarketOptions"] == {"MarketType": "spot"}
+
+
+@pytest.mark.parametrize("part", ["head", "worker"])
+def test_every_ray_of_ray_up_asks_for_the_token_and_parses(part):
+    line = RAY_UP[f"{part}_start_ray_commands"][-1]
+    words = shlex.split(line)
+    variables = [word for word in words if re.match(r"\w+=", word)]
+    assert "RAY_AUTH_MODE=token" in variables
+    assert words[len(variables) : len(variables) + 2] == ["ray", "start"]
+    options = ray_start_options(words[len(variables) + 2 :])
+    assert options["head"] == (part == "head")
+    assert options["dashboard_host"] in ("127.0.0.1", "localhost")
+
+
+def test_the_containers_of_ray_up_get_the_token_as_a_file_and_no_secret_otherwise():
+    options = RAY_UP["docker"]["run_options"]
+    assert "-e RAY_AUTH_MODE=token" in options
+    assert "-e RAY_AUTH_TOKEN_PATH=/run/secrets/ray_token" in options
+    assert "/home/ubuntu/secrets/ray_token" in RAY_UP["file_mounts"]
+    assert "--cap-drop=ALL" in options
+    assert not re.search(r"(TOKEN|KEY)=(?!/run/secrets/)\S", " ".join(options))
+
+
+# -- KubeRay -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", MANIFESTS)
+def test_manifests_use_fields_that_kuberay_has(name):
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    jsonschema.validate(MANIFESTS[name], SCHEMA)
+    wrong = copy.deepcopy(MANIFESTS[name])
+    spec = wrong["spec"].get("rayClusterSpec", wrong["spec"])
+    spec["workerGroupSpecs"][1]["maxReplica"] = 3
+    with pytest.raises(jsonschema.ValidationError, match="maxReplica"):
+        jsonschema.validate(wrong, SCHEMA)
+
+
+def test_a_job_gets_the_same_cluster_as_the_standing_one():
+    assert MANIFESTS["job"]["spec"]["rayClusterSpec"] == MANIFESTS["cluster"]["spec"]
+
+
+def test_the_manifests_ray_is_the_tested_one():
+    pins = (HOME / "constraints.txt").read_text(encoding="utf-8")
+    assert f"ray=={MANIFESTS['cluster']['spec']['rayVersion']}\n" in pins
+
+
+def test_the_learner_stays_and_actors_come_and_go_by_label():
+    spec = MANIFESTS["cluster"]["spec"]
+    groups = {group["groupName"]: group for group in spec["workerGroupSpecs"]}
+    assert spec["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
+    assert spec["enableInTreeAutoscaling"] is True
+    learner, spot, steady = groups["learner"], groups["actors-spot"], groups["actors"]
+    assert learner["minReplicas"] == learner["maxReplicas"] == 1
+    assert learner["labels"]["role"] == "learner"
+    assert spot["labels"] == {"role": "actor", "ray.io/market-type": "spot"}
+    assert spot["minReplicas"] == 0
+    assert steady["labels"]["role"] == "actor"
+    assert spot["priority"] > steady["priority"]
+
+
+def test_pods_are_closed_and_get_no_rights_they_do_not_need():
+    spec = MANIFESTS["cluster"]["spec"]
+    assert spec["authOptions"] == {"mode": "token"}
+    assert spec["networkPolicy"] == {"mode": "DenyAllIngress"}
+    pods = [group["template"]["spec"] for group in spec["workerGroupSpecs"]]
+    assert not any(pod["automountServiceAccountToken"] for pod in pods)
+    head = spec["headGroupSpec"]["template"]["spec"]
+    for pod in (head, *pods):
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        (container,) = pod["containers"]
+        assert container["securityContext"]["readOnlyRootFilesystem"] is True
+        assert {mount["name"] for mount in container["volumeMounts"]} == {
+            volume["name"] for volume in pod["volumes"]
+        }
+        for variable in container.get("env", []):
+            secret = re.search("TOKEN|KEY|SECRET", variable["name"])
+            assert not secret or variable["value"].startswith("/run/secrets/"), variable
+    assert {"name": "RAY_JOB_STOP_WAIT_TIME_S", "value": "60"} in head["containers"][0]["env"]
+
+
+def test_the_jobs_command_is_one_that_repertory_accepts(command):
+    said = accepted(command, shlex.split(MANIFESTS["job"]["spec"]["entrypoint"]))
+    assert "count: 32" in said
+
+
+def test_kustomize_builds_the_standing_cluster():
+    if shutil.which("kubectl") is None:
+        pytest.skip("kubectl is not installed")
+    done = subprocess.run(["kubectl", "kustomize", str(KUBERAY)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    built = {document["kind"]: document for document in yaml.safe_load_all(done.stdout)}
+    assert set(built) == {"PersistentVolumeClaim", "RayCluster"}
+    # Anchors are spelt out in what is applied.
+    jsonschema.validate(built["RayCluster"], SCHEMA)
+    claim = built["RayCluster"]["spec"]["headGroupSpec"]["template"]["spec"]["volumes"][2]
+    name = built["PersistentVolumeClaim"]["metadata"]["name"]
+    assert claim["persistentVolumeClaim"]["claimName"] == name
+
+
+# -- Slurm ---------------------------------------------------------------------------------------
+
+
+def test_the_slurm_script_is_sound_shell():
+    assert os.access(SLURM, os.X_OK)
+    done = subprocess.run(["bash", "-n", str(SLURM)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    if shutil.which("shellcheck"):
+        done = subprocess.run(["shellcheck", str(SLURM)], capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout
+
+
+def test_the_slurm_job_ends_with_a_checkpoint_and_is_queued_again():
+    text = SLURM.read_text(encoding="utf-8")
+    directives = re.findall(r"^#SBATCH (\S+)$", text, re.M)
+    assert {"--signal=B:TERM@120", "--requeue", "--ntasks-per-node=1"} <= set(directives)
+    assert "RAY_AUTH_MODE=token" in text
+    assert "chmod 0400" in text
+    # Nothing secret on a command line, where `ps` shows it to everyone on the node.
+    assert not re.search(r"--export\S*(TOKEN|KEY)|RAY_AUTH_TOKEN=", text)
+
+
+def test_the_slurm_scripts_command_is_one_that_repertory_accepts(command):
+    text = SLURM.read_text(encoding="utf-8").replace("\\\n", " ")
+    line = re.search(r"-- +(repertory train .*) \"\$@\" &$", text, re.M)[1]
+    values = {"recipe": "quickstart", "run": "night", "runs": "/runs", "actors": "29"}
+    filled = [values[word[1:]] if word.startswith("$") else word for word in shlex.split(line)]
+    assert "count: 29" in accepted(command, filled)
+
+
+def test_the_slurm_script_finds_the_training_process_in_the_runs_lock(tmp_path):
+    program = re.search(r"sed -n ('s/\.\*\"pid\".*?') \"\$runs/\$run/LOCK\"", SLURM.read_text())[1]
+    with RunLock(tmp_path / "LOCK"):
+        words = ["sed", "-n", *shlex.split(program), str(tmp_path / "LOCK")]
+        assert int(subprocess.run(words, capture_output=True, text=True).stdout) == os.getpid()
+
+
+# -- ray job submit ------------------------------------------------------------------------------
+
+
+def test_the_runtime_environment_lets_the_packages_through_and_nothing_else(tmp_path):
+    packaging = pytest.importorskip("ray._private.runtime_env.packaging")
+    excludes = yaml.safe_load((LAUNCH / "runtime_env.yaml").read_text())["excludes"]
+    for name in (*NAMES, "runs", "secrets", "tests", ".venv"):
+        (tmp_path / name / "__pycache__").mkdir(parents=True)
+        (tmp_path / name / "file.py").write_text("x = 1\n")
+        (tmp_path / name / "__pycache__" / "file.pyc").write_text("x")
+    package = tmp_path.with_suffix(".zip")
+    packaging.create_package(
+        str(tmp_path), package, include_gitignore=True, include_parent_dir=False, excludes=excludes
+    )
+    with zipfile.ZipFile(package) as sent:
+        files = {name for name in sent.namelist() if not name.endswith("/")}
+    assert files == {f"{name}/file.py" for name in NAMES}
