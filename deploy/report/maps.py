@@ -103,7 +103,10 @@ def strongest_guides(of: TaskMap, count: int = 12) -> list[tuple[str, str, float
 
 
 def draw(of: TaskMap, label: str) -> Markup:
-    """Return the map as a picture: stronger is more, the second colour is below zero."""
+    """Return the map as a picture: stronger is more, the second colour is below zero.
+
+    Colours are proportional to values where cells have room for a number, else to their roots.
+    """
     rows, columns = of.values.shape
     side = max(4, min(60, _SIDE // max(rows, columns)))
     margin = 26
@@ -115,12 +118,14 @@ def draw(of: TaskMap, label: str) -> Markup:
     ]
     # Cells of the same strength are one path: 2,500 cells stay a few kilobytes.
     cells: dict[tuple[str, int], list[str]] = defaultdict(list)
+    # Without numbers in them, small values would be lost: roots lift them.
+    power = 1.0 if side >= _NUMBERS_FROM else 0.5
     for (row, column), value in np.ndenumerate(of.values):
         place = f"M{margin + column * side} {margin + row * side}h{side - 1}v{side - 1}h{1 - side}z"
         if np.isnan(value):
             cells["unknown", _LEVELS].append(place)
             continue
-        level = round(min(1.0, abs(float(value))) * _LEVELS)
+        level = round(min(1.0, abs(float(value))) ** power * _LEVELS)
         if level:
             cells["more" if value > 0 else "less", level].append(place)
     frame = (

@@ -108,7 +108,7 @@ def evaluation(
     columns += ["random play: return"] if random else []
     caption = (
         f"The newest evaluation of each task ({policy}), mean over seeds ± half of the 95 % "
-        "interval over them; bold is the best mean."
+        "interval over them; bold is the best mean, be the difference chance or not."
     )
     indices = [-1, *(group.index for group, _ in shown), *([-1] if random else [])]
     return Table(caption, columns, rows, groups=indices)
