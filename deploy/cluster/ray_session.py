@@ -79,9 +79,10 @@ def _join(address: str) -> None:
 def wait_for_room(config: RunConfig, stopped: Callable[[], bool] = lambda: False) -> None:
     """Raise ClusterFailure when the cluster has too little for the run: Ray would wait for ever.
 
-    A run that joins gives nodes `actors.nodes_wait_s` to come, and asks an autoscaler for them.
+    A run that joins gives nodes `actors.nodes_wait_s` to come, and asks an autoscaler for them;
+    then one worker is enough to begin with, and the others start when nodes join.
     """
-    lacking = _lacking(config)
+    lacking = _lacking(config, config.actors.count)
     wait_s = config.actors.nodes_wait_s if config.address else 0.0
     if lacking and wait_s:
         log.warning("%s; waiting up to %.0f s for them", lacking, wait_s)
@@ -90,21 +91,25 @@ def wait_for_room(config: RunConfig, stopped: Callable[[], bool] = lambda: False
             deadline = time.monotonic() + wait_s
             while lacking and time.monotonic() < deadline and not stopped():
                 time.sleep(_LOOK_S)
-                lacking = _lacking(config)
+                lacking = _lacking(config, config.actors.count)
         finally:
             # What runs keeps its nodes; a standing request would keep them after the run too.
             request_resources(bundles=[])
+    if hopeless := _lacking(config, 1):
+        raise ClusterFailure(hopeless)
     if lacking:
-        raise ClusterFailure(lacking)
+        log.warning("%s; the run begins with those it has", lacking)
 
 
-def _lacking(config: RunConfig) -> str:
+def _lacking(config: RunConfig, workers: int) -> str:
     resources = ray.cluster_resources()
-    cores, needed = int(resources.get("CPU", 0)), cores_of(config)
+    others = cores_of(config) - config.actors.count
+    cores, needed = int(resources.get("CPU", 0)), workers + others
     if cores < needed:
         return (
-            f"{config.actors.count} workers, the learner and the evaluator need {needed} cores and "
-            f"the cluster has {cores}: use --actors.count {max(1, cores - 2)} or add nodes"
+            f"{workers} worker{'s' if workers > 1 else ''}, the learner and the evaluator need "
+            f"{needed} cores and the cluster has {cores}: add nodes"
+            + (f" or use --actors.count {cores - others}" if cores > others else "")
         )
     if config.learner.device == "cuda" and resources.get("GPU", 0) < 1:
         return (

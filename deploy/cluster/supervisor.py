@@ -16,6 +16,7 @@ from deploy.cluster import nodes
 from deploy.cluster.evaluations import Evaluations
 from deploy.cluster.faults import ANSWER_S, cause_of, first_line, last_line, why_ended
 from deploy.cluster.learner_host import Heartbeat, LearnerHost, Report
+from deploy.cluster.placements import Placements
 from deploy.cluster.replay_host import ReplayHost, ReplayLost
 from deploy.cluster.worker_door import Published
 from deploy.cluster.worker_host import WorkerHost
@@ -59,6 +60,7 @@ class Supervisor:
         self._incarnation = 0
         self._workers: dict[int, _Worker] = {}
         self._restarts = 0
+        self._placements = Placements(run, config.actors.count)
         self.evaluations = Evaluations(config, self._tasks, run, recorder)
         self._report: Any = None
         self._learner: Any = None
@@ -103,6 +105,7 @@ class Supervisor:
             since=time.monotonic(),
             restarts=before.restarts + 1 if before else 0,
         )
+        self._placements.expect(worker, handle)
         self._incarnation = max(self._incarnation, incarnation)
 
     def worker_process_ids(self) -> list[int]:
@@ -157,9 +160,13 @@ class Supervisor:
             num_returns=len(self._workers),
             timeout=0,
         )
+        for index in self._placements.arrived():
+            self._workers[index].since = time.monotonic()
         for index, worker in list(self._workers.items()):
             if worker.running in ended:
                 self._replace(index, why_ended(worker.running))
+                continue
+            if self._waits_for_a_core(index):
                 continue
             alive_s = time.monotonic() - worker.since
             heard_s = beat.silent_s.get(index, alive_s)
@@ -171,6 +178,13 @@ class Supervisor:
             if silent_s > allowed_s:
                 self._replace(index, f"silent for {silent_s:.0f} s")
         return beat
+
+    def _waits_for_a_core(self, index: int) -> bool:
+        waited_s = self._placements.waiting_s(index)
+        if waited_s is None:
+            return False
+        # A start can get stuck on a node that fell silent meanwhile: then there are cores free.
+        return waited_s < START_S or ray.available_resources().get("CPU", 0.0) < 1.0
 
     def _replace(self, index: int, reason: str) -> None:
         worker = self._workers[index]
@@ -203,7 +217,8 @@ class Supervisor:
         self._recorder.episodes(report.episodes)
         self._recorder.faults(report.faults)
         health = {
-            "health/actors_alive": float(len(self._workers)),
+            "health/actors_alive": float(len(self._workers) - self._placements.waiting),
+            "health/actors_waiting": float(self._placements.waiting),
             "health/actor_restarts": float(self._restarts),
         }
         self._recorder.row(

@@ -73,6 +73,10 @@ class WorkerHost:
         """Return the process id."""
         return os.getpid()
 
+    def address(self) -> str:
+        """Return the address of the node that this worker is on."""
+        return str(ray.util.get_node_ip_address())
+
     def run(self) -> None:
         """Play and deliver; at most `actors.max_outstanding` deliveries await their receipt."""
         import torch

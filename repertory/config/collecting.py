@@ -37,7 +37,9 @@ class ActorConfig(Settings):
     max_restarts: NonNegative = 100
     """Replacements of one worker before the run ends."""
     nodes_wait_s: NonNegativeFloat = 0.0
-    """How long a run that joins a cluster waits for nodes with cores enough for all its parts."""
+    """How long a run that joins a cluster waits for nodes with cores enough for all its parts; then
+    it begins with those that are there, and the other workers start when nodes join.
+    """
     environment_failures: NonNegative = 5
     """Failures of one task's environments within `failure_window_s` that a worker survives; at the
     next one it gives the task up. 0: the first failure ends the run.

@@ -19,19 +19,9 @@ def measured(tmp_path_factory):
     page, output = folder / "page.md", folder / "found.json"
     page.write_text(f"# Before\n\n{BEGIN}\nold\n{END}\n\nafter\n")
     # Steps of 0.1 s: the machine is busy with other tests, and sleeping is what is measured.
-    flags = [
-        "--workers",
-        "2",
-        "--step-ms",
-        "100",
-        "--seconds",
-        "4",
-        "--lanes",
-        "4",
-        "--unroll-length",
-        "5",
-    ]
-    scaling.main([*flags, "--output", str(output), "--markdown", str(page)])
+    settings = {"workers": 2, "step-ms": 100, "seconds": 4, "lanes": 4, "unroll-length": 5}
+    files = {"output": output, "markdown": page}
+    scaling.main([f"--{name}={value}" for name, value in (settings | files).items()])
     return json.loads(output.read_text())["measured"][0], page.read_text()
 
 

@@ -1,0 +1,76 @@
+"""Workers that no node has a core for yet: Ray starts them when one is free, and until then they
+are neither silent nor alive.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+import ray
+
+from deploy.cluster.faults import ANSWER_S
+
+if TYPE_CHECKING:
+    from repertory.run_directory import RunDirectory
+
+log = logging.getLogger(__name__)
+
+PATIENCE_S = 10.0
+"""A process takes seconds to start on a node that has room; only after these is it told of."""
+
+
+class Placements:
+    """Which workers' processes are there, as far as the driver has heard."""
+
+    def __init__(self, run: RunDirectory, wanted: int) -> None:
+        self._run = run
+        self._wanted = wanted
+        self._answers: dict[int, Any] = {}
+        self._since: dict[int, float] = {}
+        self._told = 0
+
+    def expect(self, worker: int, handle: Any) -> None:
+        """Look out for the process of a worker that was asked for just now."""
+        self._answers[worker] = handle.address.remote()
+        self._since[worker] = time.monotonic()
+
+    def arrived(self) -> list[int]:
+        """Return the workers whose processes came since the last call; tell of those that wait."""
+        answers = list(self._answers.values())
+        # A process that died in its first moments has come, too: its end is seen elsewhere.
+        ready, _ = ray.wait(answers, num_returns=len(answers), timeout=0) if answers else ([], [])
+        found = [worker for worker, answer in self._answers.items() if answer in ready]
+        for worker in found:
+            with contextlib.suppress(ray.exceptions.RayError):
+                address = ray.get(self._answers[worker], timeout=ANSWER_S)
+                log.info("worker %d is on %s", worker, address)
+            del self._answers[worker], self._since[worker]
+        self._tell()
+        return found
+
+    def waiting_s(self, worker: int) -> float | None:
+        """Return how long a worker has waited for its process; None if that is there."""
+        since = self._since.get(worker)
+        return None if since is None else time.monotonic() - since
+
+    @property
+    def waiting(self) -> int:
+        """How many workers' processes are not there."""
+        return len(self._answers)
+
+    def _tell(self) -> None:
+        now = time.monotonic()
+        waiting = sum(now - since > PATIENCE_S for since in self._since.values())
+        if waiting == self._told:
+            return
+        self._run.event("workers_waiting", waiting=waiting, wanted=self._wanted)
+        if waiting > self._told:
+            log.warning(
+                "%d of %d workers wait for a free core: they start when nodes join",
+                waiting,
+                self._wanted,
+            )
+        self._told = waiting
