@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 RECIPE ?= quickstart
 TRAIN_FLAGS ?=
 
-.PHONY: setup train test test-all lint format clean
+.PHONY: setup train test test-all test-cluster lint format clean
 
 setup: $(STAMP)
 
@@ -29,6 +29,10 @@ test: setup
 
 test-all: setup
 	$(BIN)/python -m pytest -q -m ""
+
+# Several hosts as network namespaces on this machine: wants root, takes minutes.
+test-cluster: setup
+	$(BIN)/python -m pytest -q -m cluster tests/cluster
 
 lint: setup
 	$(BIN)/ruff format --check .
