@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,12 +37,16 @@ class SavedAgent:
     """Name of the checkpoint, or of the one it was exported from."""
     critic: SavedCritic | None = None
     """Where the weights hold no critic and one was asked for."""
+    statistics: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """PopArt's in their own float64, which weights, being float32, round."""
 
 
 def saved_agent(
     run: RunDirectory, checkpoint_path: Path | None = None, *, with_critic: bool = False
 ) -> SavedAgent:
     """Return the agent of a checkpoint, the newest good one by default, or of an export.
+
+    With `with_critic`, what only the learner has comes too: critics, and statistics unrounded.
 
     Raises:
         BadInput: there is none, it is damaged, or a checkpoint is named of an export.
@@ -64,7 +68,14 @@ def saved_agent(
         int(state["counters"]["env_steps"]),
         path.name,
         _critic(state["learner"]) if with_critic else None,
+        _statistics(state["learner"]) if with_critic else {},
     )
+
+
+def _statistics(learner: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Return a network's arrays of float64."""
+    tensors = learner.get("network", {}).get("tensors", {})
+    return {name: array for name, array in tensors.items() if array.dtype == np.float64}
 
 
 def _critic(learner: Mapping[str, Any]) -> SavedCritic | None:

@@ -32,7 +32,7 @@ def named_arrays(config: RunConfig, agent: SavedAgent) -> tuple[Arrays, dict[str
     """Return an agent's arrays by name, and what must be known of them beside their values."""
     network = _network(config)
     load_vector(network, agent.weights.vector)
-    arrays: Arrays = dict(network_state(network)["tensors"])
+    arrays: Arrays = {**network_state(network)["tensors"], **agent.statistics}
     masks = dict(zip(_masked(config), agent.weights.masks or (), strict=False))
     if agent.critic is not None:
         arrays |= {_CRITIC + name: np.array(array) for name, array in agent.critic.tensors.items()}
@@ -80,6 +80,7 @@ def agent_of(config: RunConfig, arrays: Mapping[str, np.ndarray], about: Any) ->
         int(about["env_steps"]),
         str(about["checkpoint"]),
         SavedCritic(critic, critic_masks) if critic else None,
+        {name: array for name, array in tensors.items() if array.dtype == np.float64},
     )
 
 
@@ -92,7 +93,10 @@ def learner_part(config: RunConfig, agent: SavedAgent) -> dict[str, Any]:
     load_vector(network, agent.weights.vector)
     masks = dict(zip(_masked(config), agent.weights.masks or (), strict=False))
     if not build.is_off_policy(config):
-        part: dict[str, Any] = {"network": network_state(network)}
+        own = network_state(network)
+        part: dict[str, Any] = {
+            "network": {**own, "tensors": {**own["tensors"], **agent.statistics}}
+        }
         if "network" in masks:
             part["masks"] = {"masks": masks_state(masks["network"])}
         return part

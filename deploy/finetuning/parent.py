@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.build import is_off_policy, tasks_of
+from deploy.export.folder import is_exported, read_learner_part, verify
 from deploy.finetuning.transplant import SOURCE, InitialWeights, slimmed
 from envs.registry import task_specs, training_tasks
 from repertory import checkpoint
@@ -32,6 +33,8 @@ class Parent:
 def open_parent(path: Path, checkpoint_path: Path | None = None, *, weights: bool = True) -> Parent:
     """Open a run and find the checkpoint: the newest good one, or the one given.
 
+    An exported agent is its own checkpoint.
+
     Raises:
         BadInput: it is no run, or has no good checkpoint and `weights` are wanted.
     """
@@ -40,6 +43,11 @@ def open_parent(path: Path, checkpoint_path: Path | None = None, *, weights: boo
     tasks = tasks_of(config)
     if not weights:
         return Parent(Path(path), config, tasks, None)
+    if is_exported(directory.path):
+        if checkpoint_path is not None:
+            raise BadInput(f"{path} is an exported agent, which has no checkpoints to choose")
+        verify(directory.path)
+        return Parent(Path(path), config, tasks, directory.path)
     if checkpoint_path is not None:
         checkpoint.verify(checkpoint_path)
         return Parent(Path(path), config, tasks, checkpoint_path)
@@ -180,6 +188,8 @@ def initial_weights(config: RunConfig) -> InitialWeights | None:
     if not config.initial.loads:
         return None
     name = config.initial.checkpoint
+    if "/" in name and is_exported(Path(name)):
+        return slimmed(config.initial.parent_tasks, read_learner_part(Path(name))[1])
     inside = RunDirectory(Path(config.initial.parent).expanduser()).checkpoints / name
     state = checkpoint.load(Path(name) if "/" in name else inside, only=("learner",))
     return slimmed(config.initial.parent_tasks, state["learner"])

@@ -7,6 +7,7 @@ import re
 import shutil
 from pathlib import Path
 
+import finetuned_runs
 import numpy as np
 import pytest
 from off_policy_runs import pointmass_config
@@ -168,8 +169,10 @@ def test_arrays_are_named_and_unpickled_by_nobody(run, exported):
     assert arrays.keys() == network.state_dict().keys()
     state = checkpoint.load_latest(run.checkpoints, only=("learner",))[0]["learner"]
     for name, array in state["network"]["tensors"].items():
-        # PopArt's statistics travel to actors as float32.
-        np.testing.assert_array_equal(arrays[name].astype(np.float32), array.astype(np.float32))
+        assert arrays[name].dtype == array.dtype
+        np.testing.assert_array_equal(arrays[name], array)
+    # Unlike the weights that travel to actors, it holds PopArt's statistics unrounded.
+    assert arrays["value.mu"].dtype == np.float64
     assert sorted(path.name for path in exported.iterdir()) == [
         "README.md",
         "config.json",
@@ -195,7 +198,30 @@ def test_a_run_that_begins_with_an_export_finds_what_the_learner_had(tmp_path, k
     for ours, theirs in pairs:
         assert ours["tensors"].keys() == theirs["tensors"].keys()
         for name, array in theirs["tensors"].items():
-            assert_same(ours["tensors"][name].astype(np.float32), array.astype(np.float32))
+            assert_same(ours["tensors"][name], array)
+
+
+@pytest.mark.parametrize(
+    ("kind", "new"),
+    [("vtrace with masks", "counting/5"), ("sac with masks", "pointmass/door")],
+)
+def test_fine_tuning_begins_with_an_export_as_with_its_run(tmp_path, kind, new):
+    run = trained(tmp_path, CONFIGS[kind])
+    export(run, tmp_path / "agent")
+    begun_with = []
+    for path in (run.path, tmp_path / "agent"):
+        begun = finetuned_runs.begun(finetuned_runs.child_config(path, new))
+        begun_with.append(begun.state()["learner"])
+        begun.close()
+    theirs, ours = map(finetuned_runs.networks_of, begun_with)
+    assert_same(theirs, ours)
+    fresh = finetuned_runs.begun(finetuned_runs.child_config(run.path, new, weights=False))
+    scratch = finetuned_runs.networks_of(fresh.state()["learner"])
+    fresh.close()
+    network = next(iter(ours))
+    assert any(
+        not np.array_equal(array, scratch[network][name]) for name, array in ours[network].items()
+    )
 
 
 def test_the_card_says_tasks_protocol_and_scores(run, exported):
