@@ -19,6 +19,7 @@ SUMMARIES = {
     "train": "run a recipe, or go on with a run",
     "submit": "train as a job of a cluster",
     "finetune": "pre-trained weights on other tasks, and the baseline from scratch",
+    "study": "pre-train, zero-shot, fine-tune, scratch: a whole protocol as a list of jobs",
     "evaluate": "play whole episodes with a run's weights, on any tasks",
     "watch": "film episodes as MP4 or GIF, several tasks in a grid",
     "export": "weights, settings and a model card in a folder to give away",

@@ -1,0 +1,80 @@
+"""What a study found: the mean return of every held-out task, zero-shot, fine-tuned, from scratch.
+
+Axes: S seeds.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from deploy.study.ledger import Ledger
+from deploy.study.plan import Job, Kind
+from repertory.recipes.studies import Study
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def is_scored(directory: Path, job: Job) -> bool:
+    """Whether the job's run was evaluated on all that it must be evaluated on."""
+    run = directory / job.run
+    return all(task_return(run, task) is not None for task in job.scored)
+
+
+def task_return(run: Path, task: str, policy: str | None = None) -> float | None:
+    """Return a run's mean return on a task by its newest evaluation of it; None without one."""
+    for file in sorted((run / "evaluations").glob("step_*.json"), reverse=True):
+        scores: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))["scores"]
+        for score in scores:
+            if score["task"] == task and policy in (None, score["policy"]):
+                return float(score["mean"])
+    return None
+
+
+def returns(ledger: Ledger, kind: Kind, task: str, variants: int, policy: str) -> list[float]:
+    """Return one mean return per seed of the jobs that are done."""
+    found = [
+        task_return(ledger.directory / job.run, task, policy)
+        for job in ledger.of("done")
+        if job.kind == kind and job.variants == variants and task in job.scored
+    ]
+    return [value for value in found if value is not None]
+
+
+def outcome_table(ledger: Ledger, study: Study) -> Table:
+    """Return a row per held-out task and number of variants pre-trained on."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("held-out task", no_wrap=True)
+    table.add_column("pre-trained on", justify="right")
+    for title in ("zero-shot", "fine-tuned", "from scratch"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for task in study.held_out:
+        scratch = returns(ledger, "scratch", task, 0, study.policy)
+        for tasks in study.pretraining:
+            count = len(tasks)
+            table.add_row(
+                task,
+                str(count),
+                _shown(returns(ledger, "zero-shot", task, count, study.policy)),
+                _shown(returns(ledger, "finetune", task, count, study.policy)),
+                _shown(scratch),
+            )
+    return table
+
+
+def _shown(values: list[float]) -> str:
+    """Return the mean over seeds with the half width of its 95 % interval, and how many."""
+    if not values:
+        return "-"
+    import numpy as np
+
+    from repertory.scores.aggregates import student_interval
+
+    half = float(student_interval(np.array(values, np.float64)))
+    error = "" if math.isnan(half) else f" ± {half:.1f}"
+    return f"{sum(values) / len(values):,.1f}{error} ({len(values)})"
