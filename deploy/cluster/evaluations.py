@@ -79,9 +79,14 @@ class Evaluations:
         self._pending = None
         self._recorder.evaluation(self._env_steps, self._updates, scores, films)
 
+    def abandon(self) -> None:
+        """Give up on scores and kill the evaluator: what it evaluates for is gone."""
+        if self._evaluator is not None:
+            ray.kill(self._evaluator, no_restart=True)
+        self._evaluator = self._pending = None
+
     def _give_up(self, reason: str) -> None:
         # Training does not depend on it; the next evaluation starts on a new actor.
         log.warning("the evaluation at %d steps failed: %s", self._env_steps, reason)
         self._run.event("evaluation_failed", env_steps=self._env_steps, reason=reason)
-        ray.kill(self._evaluator, no_restart=True)
-        self._evaluator = self._pending = None
+        self.abandon()

@@ -11,6 +11,11 @@ from repertory.errors import ClusterFailure, RepertoryError
 
 log = logging.getLogger(__name__)
 
+
+class PartLost(ClusterFailure):
+    """The learner or the replay died or answers no more; a checkpoint brings it back."""
+
+
 ANSWER_S = 60.0
 """The learner's event loop answers in milliseconds; a minute without an answer means it is lost."""
 

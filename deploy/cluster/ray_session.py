@@ -55,6 +55,8 @@ def _start(config: RunConfig) -> None:
     os.environ.pop("RAY_ADDRESS", None)
     gpus = None if config.learner.device != "cpu" else 0
     ray.init(
+        # A cluster of our own, also where another one runs on this machine: Ray would join that.
+        address="local",
         # Logical: workers and learner share the cores there are, and none may wait for a slot.
         num_cpus=cores_of(config),
         num_gpus=gpus,

@@ -11,17 +11,16 @@ import ray
 from jaxtyping import Int64
 
 from deploy import build
-from deploy.cluster.faults import ANSWER_S
+from deploy.cluster.faults import ANSWER_S, PartLost
 from deploy.cluster.worker_door import Published, Receipt, WorkerDoor
 from repertory.config import RunConfig
-from repertory.errors import ClusterFailure
 from repertory.ports import Batch, State
 from repertory.types import EnvironmentFault, EpisodeRecord, Unroll, Weights
 
 STATE_S = 300.0
 
 
-class ReplayLost(ClusterFailure):
+class ReplayLost(PartLost):
     """The replay's process died or answers no more."""
 
 

@@ -14,7 +14,14 @@ import ray
 from deploy import build
 from deploy.cluster import nodes
 from deploy.cluster.evaluations import Evaluations
-from deploy.cluster.faults import ANSWER_S, cause_of, first_line, last_line, why_ended
+from deploy.cluster.faults import (
+    ANSWER_S,
+    PartLost,
+    cause_of,
+    first_line,
+    last_line,
+    why_ended,
+)
 from deploy.cluster.learner_host import Heartbeat, LearnerHost, Report
 from deploy.cluster.placements import Placements
 from deploy.cluster.replay_host import ReplayHost, ReplayLost
@@ -51,7 +58,9 @@ class _Worker:
 class Supervisor:
     """Everything alive in one training run on Ray."""
 
-    def __init__(self, config: RunConfig, run: RunDirectory, recorder: Recorder) -> None:
+    def __init__(
+        self, config: RunConfig, run: RunDirectory, recorder: Recorder, *, learner_restarts: int = 0
+    ) -> None:
         self._config = config
         self._json = config.model_dump_json()
         self._run = run
@@ -61,6 +70,7 @@ class Supervisor:
         self._workers: dict[int, _Worker] = {}
         self._restarts = 0
         self._placements = Placements(run, config.actors.count)
+        self._learner_restarts = learner_restarts
         self.evaluations = Evaluations(config, self._tasks, run, recorder)
         self._report: Any = None
         self._learner: Any = None
@@ -68,8 +78,9 @@ class Supervisor:
 
     # -- start -----------------------------------------------------------------------------------
 
-    def start(self, state: State | None) -> None:
-        """Create learner and workers and set them going."""
+    def start(self, state: State | None, *, incarnation: int = 0) -> None:
+        """Create learner and workers and set them going; these are of `incarnation` or later."""
+        self._incarnation = incarnation
         gpus = 1 if _learner_on_gpu(self._config) else 0
         beside = nodes.suiting("learner") if self._config.address else {}
         host = ray.remote(LearnerHost).options(num_cpus=1, num_gpus=gpus, max_restarts=0, **beside)
@@ -82,7 +93,8 @@ class Supervisor:
         initial = initial_weights(self._config) if state is None else None
         self._learner = host.remote(self._json, self._replay, experts, initial)
         if state is not None:
-            self._incarnation = int(state["counters"].get("incarnation", 0)) + 1
+            saved = int(state["counters"].get("incarnation", 0))
+            self._incarnation = max(incarnation, saved + 1)
         # Workers build their emulators while the learner builds its network.
         for worker in range(self._config.actors.count):
             self._start_worker(worker, self._incarnation)
@@ -123,15 +135,16 @@ class Supervisor:
         try:
             return ray.get(reference, timeout=deadline_s)
         except ray.exceptions.GetTimeoutError as error:
-            raise ClusterFailure(
-                f"the learner did not answer within {deadline_s:.0f} s when asked {what}"
+            raise PartLost(
+                f"the learner did not answer within {deadline_s:.0f} s when asked {what}; "
+                f"{self._cure}"
             ) from error
         except ray.exceptions.RayTaskError as error:
             raise self._with_cure(cause_of(error)) from error
         except ray.exceptions.RayActorError as error:
             if getattr(error, "actor_init_failed", False):
                 raise ClusterFailure(f"the learner cannot be built: {last_line(error)}") from error
-            raise ClusterFailure(
+            raise PartLost(
                 f"the learner died when asked {what} ({first_line(error)}); {self._cure}"
             ) from error
 
@@ -141,7 +154,7 @@ class Supervisor:
 
     def _with_cure(self, failure: BaseException) -> BaseException:
         lost = isinstance(failure, ReplayLost)
-        return ClusterFailure(f"{failure}; {self._cure}") if lost else failure
+        return PartLost(f"{failure}; {self._cure}") if lost else failure
 
     def heartbeat_of_learner(self) -> Heartbeat:
         """Hear the learner, and raise what ended its updates."""
@@ -220,6 +233,7 @@ class Supervisor:
             "health/actors_alive": float(len(self._workers) - self._placements.waiting),
             "health/actors_waiting": float(self._placements.waiting),
             "health/actor_restarts": float(self._restarts),
+            "health/learner_restarts": float(self._learner_restarts),
         }
         self._recorder.row(
             report.env_steps,
@@ -252,6 +266,18 @@ class Supervisor:
         return True
 
     # -- end -------------------------------------------------------------------------------------
+
+    @property
+    def next_incarnation(self) -> int:
+        """One that none of these workers had."""
+        return self._incarnation + 1
+
+    def abandon(self) -> None:
+        """Kill whatever still lives: another supervisor goes on from a checkpoint."""
+        self.evaluations.abandon()
+        for actor in (*(w.handle for w in self._workers.values()), self._learner, self._replay):
+            if actor is not None:
+                ray.kill(actor, no_restart=True)
 
     def stop(self) -> None:
         """Let workers and learner finish what they are at."""

@@ -7,8 +7,9 @@ import time
 from typing import TYPE_CHECKING
 
 from deploy import build
-from deploy.cluster.faults import ANSWER_S
+from deploy.cluster.faults import ANSWER_S, PartLost
 from deploy.cluster.ray_session import ray_session
+from deploy.cluster.restarts import Restarts
 from deploy.cluster.supervisor import HEARTBEAT_S, Supervisor
 from deploy.recorder import Recorder
 from deploy.signals import StopRequest
@@ -33,15 +34,28 @@ def train(config: RunConfig, run: RunDirectory, resume: bool) -> int:
     with StopRequest() as stop, ray_session(config, lambda: bool(stop)):
         # Ray puts a SIGTERM handler of its own in place when it connects.
         stop.rearm()
-        recorder = Recorder(config, tasks, run, sinks_of(config, tasks, run))
-        if state is not None:
-            recorder.restore(state)
-        supervisor = Supervisor(config, run, recorder)
+        sinks = sinks_of(config, tasks, run)
+        restarts = Restarts(config, run)
+        incarnation = 0
         try:
-            supervisor.start(state)
-            del state
-            _watch(config, supervisor, recorder, stop)
-            _end(config, supervisor, stop)
+            while True:
+                # What a lost learner had not saved is not counted twice: a recorder of its own.
+                recorder = Recorder(config, tasks, run, sinks)
+                if state is not None:
+                    recorder.restore(state)
+                supervisor = Supervisor(config, run, recorder, learner_restarts=restarts.count)
+                try:
+                    supervisor.start(state, incarnation=incarnation)
+                    state = None
+                    _watch(config, supervisor, recorder, stop)
+                    _end(config, supervisor, stop)
+                    break
+                except PartLost as lost:
+                    supervisor.abandon()
+                    if stop:
+                        raise
+                    state = restarts.after(lost)
+                    incarnation = supervisor.next_incarnation
         except RepertoryError as failure:
             run.event("failed", reason=str(failure))
             raise

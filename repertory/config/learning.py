@@ -6,7 +6,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from repertory.config.base import MemoryFormat, Positive, PositiveFloat, Precision, Settings
+from repertory.config.base import (
+    MemoryFormat,
+    NonNegative,
+    Positive,
+    PositiveFloat,
+    Precision,
+    Settings,
+)
 
 
 class OptimiserConfig(Settings):
@@ -49,6 +56,10 @@ class LearnerConfig(Settings):
     """
     threads: Positive = 1
     """Threads of the matrix library in the learner's process."""
+    max_restarts: NonNegative = 3
+    """So often a learner (or a replay of its own process) that died or hangs is started again from
+    the newest checkpoint before a newer one is written; then the run ends (cluster only).
+    """
     nonfinite_limit: Positive = 10
     """So many updates in a row with a loss or gradient that is not finite end the run; each is
     skipped.

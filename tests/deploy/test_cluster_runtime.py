@@ -121,12 +121,15 @@ def test_a_run_learns_from_whole_unmixed_rows_and_a_killed_worker_is_replaced(
     assert no_ray_processes()
 
 
-def test_a_killed_learner_ends_the_run_loudly_and_the_run_resumes_with_other_workers(
+def test_a_killed_learner_ends_a_run_that_restarts_none_and_the_run_resumes_with_other_workers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = cluster_config(total_steps=10**9)
     config = config.model_copy(
-        update={"checkpoint": config.checkpoint.model_copy(update={"every_updates": 20})}
+        update={
+            "checkpoint": config.checkpoint.model_copy(update={"every_updates": 20}),
+            "learner": config.learner.model_copy(update={"max_restarts": 0}),
+        }
     )
     run = new_run(tmp_path, config)
     killed: list[float] = []

@@ -121,13 +121,16 @@ def test_a_killed_worker_is_replaced_and_another_number_of_workers_goes_on_after
         assert later[0][f"task/{task}/return"] == length * (length - 1) / 2
 
 
-def test_a_replay_of_its_own_serves_whole_rows_and_its_death_ends_the_run_loudly(
+def test_a_replay_of_its_own_serves_whole_rows_and_its_death_ends_a_run_that_restarts_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(supervisor, "LearnerHost", CheckingLearnerHost)
     config = cluster_config("process", total_steps=10**9)
     config = config.model_copy(
-        update={"checkpoint": config.checkpoint.model_copy(update={"every_updates": 50})}
+        update={
+            "checkpoint": config.checkpoint.model_copy(update={"every_updates": 50}),
+            "learner": config.learner.model_copy(update={"max_restarts": 0}),
+        }
     )
     run = new_run(tmp_path, config)
     killed: list[float] = []
