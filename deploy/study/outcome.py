@@ -51,7 +51,9 @@ def outcome_table(ledger: Ledger, study: Study) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("held-out task", no_wrap=True)
     table.add_column("pre-trained on", justify="right")
-    for title in ("zero-shot", "fine-tuned", "from scratch"):
+    random = {task: returns(ledger, "scratch", task, 0, "random") for task in study.held_out}
+    floor = ["random play"] if any(random.values()) else []
+    for title in ("zero-shot", "fine-tuned", "from scratch", *floor):
         table.add_column(title, justify="right", no_wrap=True)
     for task in study.held_out:
         scratch = returns(ledger, "scratch", task, 0, study.policy)
@@ -63,6 +65,7 @@ def outcome_table(ledger: Ledger, study: Study) -> Table:
                 _shown(returns(ledger, "zero-shot", task, count, study.policy)),
                 _shown(returns(ledger, "finetune", task, count, study.policy)),
                 _shown(scratch),
+                *([_shown(random[task])] if floor else []),
             )
     return table
 

@@ -1,0 +1,73 @@
+"""The table at the end of a study: which evaluations it reads, and what it makes of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from deploy.study.ledger import Ledger
+from deploy.study.outcome import outcome_table, task_return
+from deploy.study.plan import jobs_of
+from repertory.recipes.studies import get_study
+
+STUDY = get_study("study-debug")
+TASK = "counting/3"
+
+
+def score(task: str, mean: float, policy: str = "greedy") -> dict[str, Any]:
+    return {"task": task, "policy": policy, "mean": mean}
+
+
+def evaluated(run: Path, step: int, *scores: dict[str, Any]) -> None:
+    folder = run / "evaluations"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"step_{step:012d}-x.json").write_text(json.dumps({"scores": scores}))
+
+
+def test_the_newest_evaluation_of_a_task_counts_and_others_do_not_hide_it(tmp_path: Path) -> None:
+    evaluated(tmp_path, 5, score(TASK, 1.0))
+    evaluated(tmp_path, 6, score(TASK, 2.0), score(TASK, 9.0, "random"))
+    evaluated(tmp_path, 7, score("counting/0", 3.0))
+    assert task_return(tmp_path, TASK, "greedy") == 2.0
+    assert task_return(tmp_path, TASK, "sampled") is None
+    assert task_return(tmp_path, "counting/1") is None
+
+
+def test_the_table_has_the_mean_over_seeds_with_student_s_interval(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "study", STUDY.name, jobs_of(STUDY, 3))
+    ledger.directory.mkdir()
+    base = {"zero-shot": 10.0, "finetune": 20.0, "scratch": 30.0}
+    for job in ledger.jobs:
+        if job.kind != "pretrain":
+            mean = base[job.kind] + 100.0 * job.variants + job.seed
+            scores = [score(TASK, mean), score(TASK, 1.0, "random")]
+            evaluated(ledger.directory / job.run, 1 + len(job.kind), *scores)
+        ledger.set(job, status="done")
+    console = Console(width=200)
+    with console.capture() as captured:
+        console.print(outcome_table(ledger, STUDY))
+    lines = [line.split() for line in captured.get().splitlines()]
+    # Deviation 1 over 3 seeds: 4.303 / sqrt(3) on each side.
+    half = ["±", "2.5", "(3)"]
+    floor = ["1.0", "±", "0.0", "(3)"]
+    assert lines[1:] == [
+        [TASK, "1", "112.0", *half, "122.0", *half, "32.0", *half, *floor],
+        [TASK, "2", "212.0", *half, "222.0", *half, "32.0", *half, *floor],
+    ]
+
+
+def test_what_is_not_done_has_no_place_in_the_table(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "study", STUDY.name, jobs_of(STUDY, 1))
+    ledger.directory.mkdir()
+    for job in ledger.jobs:
+        evaluated(ledger.directory / job.run, 1, score(TASK, 7.0))
+    cells = list(outcome_table(ledger, STUDY).columns[3].cells)
+    assert cells == ["-", "-"]
+    ledger.set(next(job for job in ledger.jobs if job.kind == "finetune"), status="done")
+    assert list(outcome_table(ledger, STUDY).columns[3].cells) == [
+        "7.0 (1)",
+        "-",
+    ]
