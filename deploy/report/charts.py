@@ -47,7 +47,8 @@ def chart(
     """Return a chart of curves over agent steps, with what a hovering pointer needs to read it."""
     low, high = y_range or _range(curves)
     start = min((float(c.x[0]) for c in curves if len(c.x)), default=0.0)
-    start = 0.0 if x_end is None or start < 0.5 * x_end else start
+    if x_end is None or start < 0.5 * x_end:
+        start = min(start, 0.0)
     end = x_end or max((float(x[-1]) for c in curves for x, _ in c.seeds), default=1.0)
     end = end if end > start else start + 1.0
     ticks = _ticks(low, high, 5)
@@ -148,12 +149,10 @@ def _axes(frame: _Frame, ticks: Sequence[float], words: Sequence[str]) -> Markup
 
 
 def _band(curve: Curve, frame: _Frame) -> Markup:
-    if len(curve.x) < 2 or not np.isfinite(curve.half_width).all():
+    if len(curve.x) < 2 or not np.isfinite(curve.low).all():
         return Markup("")
     around = np.concatenate([curve.x, curve.x[::-1]])
-    ends = np.concatenate(
-        [curve.middle + curve.half_width, (curve.middle - curve.half_width)[::-1]]
-    )
+    ends = np.concatenate([curve.high, curve.low[::-1]])
     span = frame.high - frame.low
     ends = ends.clip(frame.low - span, frame.high + span)
     return Markup('<path class="band g{}" d="{}Z"/>').format(
@@ -188,9 +187,9 @@ def _range(curves: Sequence[Curve]) -> tuple[float, float]:
     low, high = float(values.min()), float(values.max())
     span = high - low
     for curve in curves:
-        if len(curve.x) and np.isfinite(curve.half_width).all():
-            bottom = float((curve.middle - curve.half_width).min())
-            top = float((curve.middle + curve.half_width).max())
+        if len(curve.x) and np.isfinite(curve.low).all():
+            bottom = float(curve.low.min())
+            top = float(curve.high.max())
             low = min(low, max(bottom, low - 0.25 * span))
             high = max(high, min(top, high + 0.25 * span))
     if high - low < 1e-12 * max(1.0, abs(high)):

@@ -13,8 +13,10 @@ import numpy as np
 from jaxtyping import Float64
 
 from deploy import schema
+from deploy.report.curves import Points, metric
 from deploy.report.evaluations import Evaluation
 from deploy.report.runs import Group, ReportedRun
+from repertory.metrics import names
 from repertory.scores.normalise import human_ranges, normalised
 
 Judge = Callable[[Evaluation], float | None]
@@ -30,6 +32,16 @@ class Scale:
     tasks: Sequence[str]
     scores: Mapping[int, Float64[np.ndarray, "S M"]]
     """By the index of the group."""
+    ranges: Mapping[str, tuple[float, float]] | None
+    """Returns that count as 0 and 1, by task; None where success is the score."""
+
+    def over_time(self, group: Group, task: str, policy: str) -> list[Points]:
+        """Return the scores of a task at each evaluation, for every run that has some."""
+        measure = names.SUCCESS if self.ranges is None else names.RETURN
+        zero, unit = (0.0, 1.0) if self.ranges is None else self.ranges[task]
+        read = metric(f"eval/{policy}/task/{task}/{measure}")
+        found = [points for points in map(read, group.runs) if points is not None]
+        return [(steps, (values - zero) / (unit - zero)) for steps, values in found]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,18 +77,19 @@ def scales(groups: Sequence[Group], references: Sequence[ReportedRun], policy: s
     own = {t: (random[t], agent[t]) for t in agent if t in random and random[t] != agent[t]}
     human = {task: (zero, one) for task, (zero, one) in human_ranges().items()}
     found = []
-    for name, meaning, judge in (
-        ("success", "share of evaluation episodes that succeeded", lambda one: one.success),
-        ("human-normalised", "0 is random play, 1 a human (Wang et al. 2016)", _by(human)),
-        ("reference-normalised", "0 is random play, 1 the reference runs", _by(own)),
+    for name, meaning, ranges in (
+        ("success", "share of evaluation episodes that succeeded", None),
+        ("human-normalised", "0 is random play, 1 a human (Wang et al. 2016)", human),
+        ("reference-normalised", "0 is random play, 1 the reference runs", own),
     ):
+        judge = _success if ranges is None else _by(ranges)
         for tasks, members in _shared(groups, policy, judge):
             matrices = {}
             for group in members:
                 columns = [values_of(group, task, policy, judge) for task in tasks]
                 count = min(map(len, columns))
                 matrices[group.index] = np.array([c[:count] for c in columns], np.float64).T
-            found.append(Scale(name, meaning, tasks, matrices))
+            found.append(Scale(name, meaning, tasks, matrices, ranges))
     return found
 
 
@@ -114,6 +127,10 @@ def _differing(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> list[Difference
         if len(holders) > 1:
             found.append(Difference(name, list(holders.items())))
     return found
+
+
+def _success(one: Evaluation) -> float | None:
+    return one.success
 
 
 def _by(ranges: Mapping[str, tuple[float, float]]) -> Judge:

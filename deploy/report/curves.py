@@ -23,13 +23,14 @@ SEEDS_OF_INTERVAL = 3
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """Mean over seeds, where all of them have come; each seed by itself; both ends of interval."""
+    """What a group's seeds have in common, where all of them have come; and each seed by itself."""
 
     group: int
     x: Float64[np.ndarray, " K"]
     middle: Float64[np.ndarray, " K"]
-    half_width: Float64[np.ndarray, " K"]
-    """Of the 95 % interval by Student's t; NaN for fewer seeds than `SEEDS_OF_INTERVAL`."""
+    low: Float64[np.ndarray, " K"]
+    high: Float64[np.ndarray, " K"]
+    """Ends of the 95 % interval; NaN for too few seeds."""
     seeds: Sequence[Points]
 
     @property
@@ -62,7 +63,8 @@ def curve_of(group: int, seeds: Sequence[Points], points: int) -> Curve | None:
     if len(grid) > points:
         grid = np.linspace(first, last, points)
     values = np.stack([np.interp(grid, x, y) for x, y in seeds])
-    return Curve(group, grid, values.mean(axis=0), half_widths(values), seeds)
+    middle, around = values.mean(axis=0), half_widths(values)
+    return Curve(group, grid, middle, middle - around, middle + around, seeds)
 
 
 def of_groups(

@@ -17,10 +17,18 @@ from deploy.report.numbers import compact, with_interval
 from deploy.report.runs import Group, ReportedRun
 from deploy.report.series import QUEUE_FILL, REPLAY_FILL
 from repertory.metrics import names
-from repertory.scores.aggregates import performance_profile, profile_band
+from repertory.scores.aggregates import (
+    interquartile_mean,
+    interval,
+    performance_profile,
+    profile_band,
+    resampled,
+)
 
 MANY_TASKS = 12
 """More tasks than these are drawn small, without axes of their own."""
+_TIMES, _RESAMPLES = 20, 400
+"""Of an interquartile mean over training: points, and resamples for the interval of each."""
 HEALTH = (
     ("Throughput", "agent steps per second", names.STEPS_PER_S),
     ("Updates", "per second", "learner/updates_per_s"),
@@ -91,7 +99,8 @@ def health(groups: Sequence[Group]) -> list[Figure]:
         curves = of_groups(groups, metric(name), MEDIUM.points)
         if curves:
             # Rates are noisy: their intervals would hide their course.
-            bare = [replace(c, half_width=np.full_like(c.middle, np.nan)) for c in curves]
+            nothing = [np.full_like(c.middle, np.nan) for c in curves]
+            bare = [replace(c, low=n, high=n) for c, n in zip(curves, nothing, strict=True)]
             found.append(_figure(title, title, unit, bare, MEDIUM))
     return found
 
@@ -104,20 +113,57 @@ def profile(scale: Scale, generator: np.random.Generator) -> Figure:
     curves = []
     for group, scores in scale.scores.items():
         shares = performance_profile(scores, thresholds)
-        half_width = np.full(len(thresholds), np.nan)
+        low = high = np.full(len(thresholds), np.nan)
         if len(scores) > 1:
             low, high = profile_band(scores, thresholds, generator)
-            half_width = (high - low) / 2.0
-            # A band is drawn around its middle, the line where the profile is.
-            curves.append(Curve(group, thresholds, (high + low) / 2.0, half_width, []))
-        curves.append(
-            Curve(
-                group, thresholds, shares, np.full(len(thresholds), np.nan), [(thresholds, shares)]
-            )
-        )
+        curves.append(Curve(group, thresholds, shares, low, high, [(thresholds, shares)]))
     label = f"share of runs and tasks above a {scale.name} score"
     picture = chart(curves, LARGE, label, y_range=(0.0, 1.02), x_end=top, percent=True)
     return Figure("Performance profile", label, label, picture, [])
+
+
+def interquartile_means(
+    scale: Scale, groups: Sequence[Group], policy: str, generator: np.random.Generator
+) -> Figure | None:
+    """Return the interquartile mean of scores over the course of training, by evaluations."""
+    curves = []
+    for group in groups:
+        if group.index in scale.scores:
+            found = [scale.over_time(group, task, policy) for task in scale.tasks]
+            curve = _interquartile_mean(group.index, found, generator)
+            if curve is not None:
+                curves.append(curve)
+    if not curves:
+        return None
+    name = "Interquartile mean"
+    return _figure(name, name, f"{scale.name} score, {policy} evaluation", curves, LARGE)
+
+
+def _interquartile_mean(
+    group: int, tasks: Sequence[Sequence[Points]], generator: np.random.Generator
+) -> Curve | None:
+    """Join tasks and seeds; None where some task has fewer than two evaluations in common."""
+    count = min(map(len, tasks), default=0)
+    everything = [points for seeds in tasks for points in seeds[:count]]
+    if not everything:
+        return None
+    first, last = max(x[0] for x, _ in everything), min(x[-1] for x, _ in everything)
+    grid = np.unique(np.concatenate([x for x, _ in everything]))
+    grid = grid[(grid >= first) & (grid <= last)]
+    if len(grid) < 2:
+        return None
+    if len(grid) > _TIMES:
+        grid = np.linspace(first, last, _TIMES)
+    scores = np.array([[np.interp(grid, *p) for p in seeds[:count]] for seeds in tasks])
+    middles, lows, highs = [], [], []
+    for at_once in scores.transpose(2, 1, 0):
+        middles.append(float(interquartile_mean(at_once)))
+        drawn = interquartile_mean(resampled(at_once, generator, _RESAMPLES))
+        low, high = interval(drawn) if count > 1 else (np.nan, np.nan)
+        lows.append(float(low))
+        highs.append(float(high))
+    middle = np.array(middles)
+    return Curve(group, grid, middle, np.array(lows), np.array(highs), [(grid, middle)])
 
 
 def short_names(tasks: Sequence[str]) -> dict[str, str]:

@@ -82,6 +82,7 @@ def render(groups: Sequence[Group], references: Sequence[ReportedRun], out: Path
         scales=[
             (
                 tables.aggregates(scale, groups, generator),
+                figures.interquartile_means(scale, groups, policy, generator),
                 figures.profile(scale, generator),
                 tables.improvements(scale, groups, generator),
             )

@@ -104,7 +104,7 @@ def read(path: Path) -> ReportedRun:
     config, protocol = directory.read_config()
     return ReportedRun(
         path=path,
-        settings=json.loads(json.dumps(schema.flatten(config.model_dump(mode="json")))),
+        settings=schema.flatten(config.model_dump(mode="json")),
         protocol=protocol,
         metrics=read_metrics(directory.metrics),
         evaluations=read_evaluations(directory.evaluations),

@@ -149,8 +149,9 @@ def aggregates(scale: Scale, groups: Sequence[Group], generator: np.random.Gener
         rows.append((_label(groups, index), cells))
     return Table(
         f"{scale.name[0].upper()}{scale.name[1:]} scores ({scale.meaning}) over "
-        f"{len(scale.tasks)} tasks. In brackets: 95 % stratified bootstrap intervals, runs "
-        "resampled within each task. Of the optimality gap, less is better.",
+        f"{len(scale.tasks)} task{'s' if len(scale.tasks) > 1 else ''}. In brackets: 95 % "
+        "stratified bootstrap intervals, runs resampled within each task. Of the optimality gap, "
+        "less is better.",
         ["", "seeds", *STATISTICS],
         rows,
         row_groups=list(scale.scores),

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from pathlib import Path
 
 import numpy as np
 import pytest
 from reported_runs import TASKS, evaluated, groups_in, made_up_rows, reported_run
 
-from deploy.report import comparisons, tables
+from deploy import schema
+from deploy.overrides import resolve, scan
+from deploy.report import comparisons, figures, repeating, tables
 from deploy.report.charts import MEDIUM, chart
 from deploy.report.curves import curve_of, mean_over, metric, of_groups
 from deploy.report.maps import TaskMap, cosine_maps, draw, guide_maps, strongest_guides
 from deploy.report.numbers import compact, with_interval
 from deploy.report.runs import find, read
 from deploy.report.series import LIMIT, QUEUE_FILL, Series, read_metrics
+from repertory.config import RunConfig
 from repertory.errors import BadInput
+from repertory.recipes import get
+from repertory.run_directory import RunDirectory
 
 
 def test_a_short_series_is_kept_as_it_is() -> None:
@@ -122,7 +128,8 @@ def test_a_curve_is_the_mean_of_its_seeds_where_all_of_them_have_come(tmp_path: 
     assert curve.x.tolist() == [100, 200, 300, 400, 500, 600]
     np.testing.assert_allclose(curve.middle, 3 + curve.x / 100)
     # Standard deviation of 1, 2, 6 over the root of three, times Student's t of two degrees.
-    np.testing.assert_allclose(curve.half_width, np.sqrt(7 / 3) * 4.302653, rtol=1e-6)
+    np.testing.assert_allclose(curve.high - curve.middle, np.sqrt(7 / 3) * 4.302653, rtol=1e-6)
+    np.testing.assert_allclose(curve.middle - curve.low, curve.high - curve.middle)
     assert curve.last[0] == pytest.approx((1 + 10 + 2 + 10 + 6 + 6) / 3)
 
 
@@ -130,7 +137,7 @@ def test_two_seeds_have_no_interval() -> None:
     x = np.array([0.0, 1.0])
     curve = curve_of(0, [(x, x), (x, x + 1)], 10)
     assert curve is not None
-    assert np.isnan(curve.half_width).all()
+    assert np.isnan([curve.low, curve.high]).all()
     assert curve.last[0] == 1.5
     assert np.isnan(curve.last[1])
 
@@ -141,7 +148,7 @@ def test_a_curve_of_many_points_is_thinned_and_still_ends_in_the_last_value() ->
     assert curve is not None
     assert len(curve.x) == 50
     assert curve.middle[-1] == 999.0**2
-    assert np.isnan(curve.half_width).all()
+    assert np.isnan([curve.low, curve.high]).all()
 
 
 def test_the_mean_over_tasks_begins_when_all_have_begun(tmp_path: Path) -> None:
@@ -343,3 +350,70 @@ def test_a_number_and_its_interval_have_the_same_digits(
     value: float, half_width: float, text: str
 ) -> None:
     assert with_interval(value, half_width) == text
+
+
+def test_the_interquartile_mean_over_training_is_that_of_each_evaluation(tmp_path: Path) -> None:
+    names = [f"counting/{index}" for index in range(4)]
+    scores = np.random.default_rng(5).uniform(0, 1, (3, 4, 6)).round(2)
+    for seed in range(3):
+        rows = [
+            {
+                "env_steps": 100 * (time + 1),
+                **{
+                    f"eval/greedy/task/{name}/success": scores[seed, task, time]
+                    for task, name in enumerate(names)
+                },
+            }
+            for time in range(6)
+        ]
+        run = reported_run(tmp_path, f"run{seed}", seed=seed, tasks=names, rows=rows)
+        evaluated(run, dict.fromkeys(names, (1.0,)), successes=[True])
+    groups = groups_in(tmp_path)
+    (scale,) = comparisons.scales(groups, [], "greedy")
+    figure = figures.interquartile_means(scale, groups, "greedy", np.random.default_rng(0))
+    assert figure is not None
+    last = np.sort(scores[:, :, -1], axis=None)[3:-3].mean()
+    assert [reading.text for reading in figure.readings] == [f"{last:.2f}"]
+    assert figure.picture.count('class="band g0"') == 1
+
+
+def test_the_command_to_repeat_a_run_builds_the_same_settings(tmp_path: Path) -> None:
+    recipe = get("quickstart").config
+    config = recipe.model_copy(
+        update={
+            "seed": 7,
+            "held_out": (),
+            "total_steps": 123,
+            "optimiser": recipe.optimiser.model_copy(update={"learning_rate": 0.25}),
+        }
+    )
+    run = RunDirectory.create(tmp_path, "quickstart", "run")
+    run.write_config(config, {"tasks": [], "held_out": []})
+    words = shlex.split(repeating.command(read(run.path)))
+    assert words[:3] == ["repertory", "train", "quickstart"]
+    texts, rest = scan(words[3:], schema.settings_of(RunConfig))
+    assert rest == []
+    assert resolve(recipe, [], texts) == config
+
+
+def test_a_fine_tuned_run_is_repeated_from_its_parent(tmp_path: Path) -> None:
+    parent = reported_run(tmp_path / "my runs", "parent")
+    for name, reuse, words in (
+        ("a", "reset-heads", "--reuse reset-heads"),
+        ("b", "none", "--from-scratch"),
+    ):
+        child = reported_run(
+            tmp_path,
+            name,
+            seed=3,
+            tasks=["counting/8"],
+            initial={"parent": str(parent.path), "reuse": reuse},
+            optimiser={"learning_rate": 0.5},
+        )
+        told = repeating.command(read(child.path))
+        assert told == (
+            f"repertory finetune '{parent.path}' --task counting/8 {words} --seed 3 "
+            "--optimiser.learning_rate 0.5"
+        )
+    gone = reported_run(tmp_path, "c", initial={"parent": "/gone", "reuse": "all"})
+    assert "# /gone is not here" in repeating.command(read(gone.path))

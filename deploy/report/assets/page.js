@@ -12,8 +12,7 @@
     search.addEventListener("input", () => {
       const wanted = search.value.trim().toLowerCase();
       for (const task of tasks) {
-        task.hidden = Boolean(wanted) && !task.dataset.name.toLowerCase().includes(wanted)
-          && !groups.includes(task.dataset.name);
+        task.hidden = Boolean(wanted) && !task.dataset.name.toLowerCase().includes(wanted);
       }
     });
     legend.append(search);
