@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -32,6 +33,14 @@ def panel_width(height: int) -> int:
     return 2 * round(max(150.0, min(300.0, 0.62 * height)) / 2)
 
 
+class _Point(NamedTuple):
+    """The value at a step, and whether another policy than the task's own acted."""
+
+    step: int
+    value: float
+    lent: bool
+
+
 class Panel:
     """Draws one task's panel, moment by moment, and remembers the values of its episode."""
 
@@ -42,7 +51,7 @@ class Panel:
         self._margin = round(self.width * 0.06)
         self._line = round(_CAPITAL * self._letter * 2.1)
         self._episode = -1
-        self._curve: list[tuple[int, float]] = []
+        self._curve: list[_Point] = []
 
     def draw(self, moment: Moment) -> UInt8[np.ndarray, "height width 3"]:
         """Return the panel of a moment."""
@@ -61,9 +70,12 @@ class Panel:
     def _remember(self, moment: Moment) -> None:
         if moment.episode != self._episode:
             self._episode, self._curve = moment.episode, []
-        new = not self._curve or moment.step > self._curve[-1][0]
+        new = not self._curve or moment.step > self._curve[-1].step
         if moment.value is not None and not moment.over and new and math.isfinite(moment.value):
-            self._curve.append((moment.step, moment.value))
+            self._curve.append(_Point(moment.step, moment.value, _lent(moment)))
+        # More points than pixels only take time.
+        if len(self._curve) > 2 * self.width:
+            self._curve = self._curve[::2]
 
     def _title(self, canvas: np.ndarray, moment: Moment) -> int:
         """Write the task's name, and under it how it is played; return where that ended."""
@@ -93,7 +105,10 @@ class Panel:
         return [self._fitted(half, room) for half in halves if half not in ("", "-")]
 
     def _plot(self, canvas: np.ndarray, top: int) -> None:
-        """Draw the values so far from `top` down, where there is room for a curve."""
+        """Draw the values so far from `top` down, where there is room for a curve.
+
+        Where another task's policy acted, it has another colour.
+        """
         small = 0.78
         label = round(_CAPITAL * self._letter * small)
         left, right = self._margin, self.width - self._margin
@@ -101,8 +116,8 @@ class Panel:
         lower = self.height - self._margin - label - round(0.9 * label)
         if lower - upper < self._line or not self._curve:
             return
-        steps = np.array([step for step, _ in self._curve], np.float64)
-        values = np.array([value for _, value in self._curve])
+        steps = np.array([point.step for point in self._curve], np.float64)
+        values = np.array([point.value for point in self._curve])
         low, high = float(values.min()), float(values.max())
         spread = high - low or 1.0
         # The axis grows by doubling, so that a curve is not redrawn narrower at every step.
@@ -115,10 +130,17 @@ class Panel:
             if high > low
             else _flat(values, lower)
         )
-        points = np.stack([x, y], 1).round().astype(np.int32).reshape(-1, 1, 2)
+        points = np.stack([x, y], 1).round().astype(np.int32)
         cv2.line(canvas, (left, lower + 2), (right, lower + 2), _RULE, 1)
-        cv2.polylines(canvas, [points], False, _CURVE, 1, cv2.LINE_AA)
-        cv2.circle(canvas, tuple(int(c) for c in points[-1, 0]), 2, _CURVE, -1, cv2.LINE_AA)
+        for lent, colour in ((False, _CURVE), (True, _LENT)):
+            parts = [
+                points[index : index + 2].reshape(-1, 1, 2)
+                for index, point in enumerate(self._curve[:-1])
+                if point.lent == lent
+            ]
+            cv2.polylines(canvas, parts, False, colour, 1, cv2.LINE_AA)
+        colour = _LENT if self._curve[-1].lent else _CURVE
+        cv2.circle(canvas, tuple(points[-1].tolist()), 2, colour, -1, cv2.LINE_AA)
         base = self.height - self._margin
         self._write(canvas, "value", left, base, _QUIET, small)
         span = f"{number(low)} to {number(high)}"
@@ -146,6 +168,11 @@ class Panel:
         cv2.putText(canvas, text, (x, y), _FONT, self._letter * shrunk, colour, 1, cv2.LINE_AA)
 
 
+def _lent(moment: Moment) -> bool:
+    """Whether another policy than the task's own acts."""
+    return moment.guide is not None and moment.guide != moment.task
+
+
 def _flat(values: np.ndarray, lower: int) -> np.ndarray:
     return np.full(values.shape, lower - 2.0)
 
@@ -159,9 +186,9 @@ def _rows(moment: Moment) -> Sequence[tuple[str, str, Colour]]:
         waiting = ("no", _QUIET) if moment.over else ("not yet", _QUIET)
         rows.append(("success", *(("yes", _GOOD) if moment.success else waiting)))
     if moment.guide is not None:
-        own = moment.guide == moment.task
+        own = not _lent(moment)
         name = "itself" if own else moment.guide.partition("/")[2] or moment.guide
-        rows.append(("acts", name, _TEXT if own else _LENT))
+        rows.append(("acts as", name, _TEXT if own else _LENT))
     rows.append(("step", f"{moment.step:,}", _TEXT))
     return rows
 

@@ -251,6 +251,20 @@ def test_scores_of_other_weights_are_marked(run, tmp_path):
     assert "| 21.0 ± 0.0, n = 2 (at 77 steps) | 21.0 ± 0.0, n = 2 |" in card
 
 
+def test_scores_of_these_weights_go_before_newer_ones_of_others(run, tmp_path):
+    copy = RunDirectory(tmp_path / "copy")
+    shutil.copytree(run.path, copy.path)
+    (file,) = copy.evaluations.glob("*.json")
+    body = json.loads(file.read_text())
+    for steps, year, value in ((77, "2999", 7.0), (body["env_steps"], "2998", 8.0)):
+        other = body | {"env_steps": steps}
+        other["scores"] = [score | {"returns": [value]} for score in body["scores"][:1]]
+        (copy.evaluations / f"step_{steps:012d}-{year}.json").write_text(json.dumps(other))
+    export(copy, tmp_path / "agent")
+    card = (tmp_path / "agent" / "README.md").read_text()
+    assert "| `counting/0` | 8.0, n = 1 |" in card
+
+
 def test_the_program_on_the_card_plays_the_first_episode_of_evaluations(
     exported, monkeypatch, capsys
 ):

@@ -299,6 +299,35 @@ def test_nothing_in_a_panel_is_cut_off(height):
         assert (border == drawn[0, 0]).all()
 
 
+def test_where_another_policy_acted_the_curve_has_another_colour():
+    lent = np.array([255, 184, 92])
+    drawn = []
+    for own in (True, False):
+        panel = Panel(420, "guided")
+        for step in range(40):
+            name = "button-press-topdown-wall" if own or step < 20 else "reach"
+            picture = panel.draw(
+                moment(step=step, value=float(step % 7), guide=f"metaworld/{name}")
+            )
+        curve = picture[200:380]
+        # Lines have soft edges.
+        near = np.abs(curve.astype(int) - lent).sum(-1) < 120
+        drawn.append(np.argwhere(near)[:, 1])
+    assert drawn[0].size == 0
+    # The second half of the steps so far, which take forty fiftieths of the width.
+    assert drawn[1].size > 20
+    assert drawn[1].min() > 0.35 * picture.shape[1]
+
+
+def test_a_long_episode_keeps_its_curve_short():
+    panel = Panel(210, "greedy")
+    for step in range(3000):
+        panel._remember(moment(step=step, value=1.0))
+    assert len(panel._curve) <= 2 * panel.width
+    assert panel._curve[0].step == 0
+    assert panel._curve[-1].step > 2900
+
+
 def test_pictures_of_all_sizes_share_a_grid_enlarged_by_whole_numbers():
     grid = Grid("greedy", panel=False, scale=3)
     small = np.arange(4 * 2 * 3, dtype=np.uint8).reshape(4, 2, 3)
