@@ -384,3 +384,28 @@ def test_guided_groups_and_point_masses_fine_tune_too(tmp_path: Path) -> None:
     while run.loop.updates < 8:
         run.round()
     assert all(np.isfinite(value) for value in run.learner.metrics().values())
+
+
+@pytest.mark.parametrize("config", [on_policy(), control()], ids=["vtrace", "sac"])
+def test_masks_that_change_go_on_changing_from_the_vote_and_keep_their_number_of_weights(
+    tmp_path: Path, config: RunConfig
+) -> None:
+    masks = MaskConfig(
+        variant="fisher",
+        sparsity=0.4,
+        alpha=0.05,
+        schedule="constant",
+        every=3,
+        score_batches=2,
+        warm_up=0.0,
+        freeze=0.0,
+        metrics_every=3,
+    )
+    path = pretrained(tmp_path, harmony(config).model_copy(update={"masks": masks}))
+    run = begun(child_config(path, "counting/1", NEW))
+    before = masks_in(run.learner.state())
+    while run.loop.updates < 8:
+        run.round()
+    for part, after in masks_in(run.learner.state()).items():
+        np.testing.assert_array_equal(after.sum(1), before[part].sum(1))
+        assert (after != before[part]).any(1).all()
