@@ -2,9 +2,10 @@
 
 `repertory bench gradients` takes the methods in turn, one update each, so that a busy machine
 disturbs them alike, and prints the median of each one's ratio to the plain update of the same
-round, with the quartiles of the rounds; then peak memory, each method in a process of its own. SAC
-is a 5 x 400 network with 10 tasks of 128 rows, V-trace the shallow Atari network with 8 variants
-of 20 steps. On a CPU time is that of the process, with one torch thread.
+round, with the quartiles of the rounds; then peak memory, each method in a process of its own; then
+what mask updates and acting under masks cost. SAC is a 5 x 400 network with 10 tasks of 128 rows,
+V-trace the shallow Atari network with 8 variants of 20 steps. On a CPU time is that of the process,
+with one torch thread.
 """
 
 from __future__ import annotations
@@ -22,12 +23,14 @@ import numpy as np
 import torch
 import tyro
 
+from benchmarks.mask_costs import acting_line, mask_update_lines
 from benchmarks.sac import interleaved, metaworld_sized, random_batch
 from learner.sac import SacLearner
 from learner.vtrace import VTraceLearner
 from repertory.config import (
     GradientConfig,
     LearnerConfig,
+    MaskConfig,
     NetworkConfig,
     OptimiserConfig,
     RunConfig,
@@ -43,6 +46,7 @@ from repertory.types import ActionSpec, ObservationSpec, TaskSpec, Unroll
 Size = Literal["mlp", "atari"]
 METHODS = (
     "mean",
+    "harmony",
     "pcgrad",
     "gradnorm",
     "torchjd:upgrad",
@@ -68,7 +72,9 @@ class Options:
     device: Literal["auto", "cpu", "cuda"] = "cpu"
 
 
-def sac_update(options: Options, gradients: GradientConfig) -> Callable[[], object]:
+def sac_update(
+    options: Options, gradients: GradientConfig, masks: MaskConfig
+) -> Callable[[], object]:
     """Return one update of multi-task SAC at the papers' size."""
     config = RunConfig(
         algorithm=SacConfig(),
@@ -76,6 +82,7 @@ def sac_update(options: Options, gradients: GradientConfig) -> Callable[[], obje
         optimiser=OptimiserConfig(kind="adam", learning_rate=1e-4, anneal="none", epsilon=1e-8),
         learner=LearnerConfig(device=options.device, precision="fp32"),
         gradients=gradients,
+        masks=masks,
     )
     tasks = metaworld_sized(10)
     learner = SacLearner(build_agent(tasks, config, 1), config, tasks)
@@ -111,7 +118,9 @@ def random_unroll(tasks: Sequence[TaskSpec], columns: int, steps: int) -> Unroll
     )
 
 
-def vtrace_update(options: Options, gradients: GradientConfig) -> Callable[[], object]:
+def vtrace_update(
+    options: Options, gradients: GradientConfig, masks: MaskConfig
+) -> Callable[[], object]:
     """Return one update of V-trace on the shallow network of the IMPALA paper."""
     if options.columns % 8:
         raise BadInput(f"--columns {options.columns} is not a multiple of the 8 variants")
@@ -122,16 +131,20 @@ def vtrace_update(options: Options, gradients: GradientConfig) -> Callable[[], o
         network=NetworkConfig(torso="shallow"),
         learner=LearnerConfig(device=options.device, precision="fp32", compile="off"),
         gradients=gradients,
+        masks=masks,
     )
     learner = VTraceLearner(build_network(tasks, config.network, 1), config, tasks)
     batch = random_unroll(tasks, options.columns, 20)
     return lambda: learner.update(batch, 0.0)
 
 
-def update_of(options: Options, size: Size, method: str) -> Callable[[], object]:
-    """Return one update of a size by a method."""
+def update_of(
+    options: Options, size: Size, method: str, masks: MaskConfig | None = None
+) -> Callable[[], object]:
+    """Return one update of a size by a method, without measurements unless `masks` want them."""
     gradients = GradientConfig.model_validate({"method": method, "metrics_every": 0})
-    return (sac_update if size == "mlp" else vtrace_update)(options, gradients)
+    masks = masks or MaskConfig(metrics_every=10**9)
+    return (sac_update if size == "mlp" else vtrace_update)(options, gradients, masks)
 
 
 def peak_mib(options: Options, size: Size, method: str) -> float:
@@ -195,6 +208,17 @@ def main(tokens: Sequence[str] | None = None) -> None:
                 f"{name:20}{statistics.median(seconds[name]) * 1e3:10.1f}{middle:8.2f}"
                 f"{low:7.2f}-{high:.2f}  {memory}"
             )
+        if "harmony" in names:
+            _print_mask_costs(options, size, cuda=cuda)
+
+
+def _print_mask_costs(options: Options, size: Size, *, cuda: bool) -> None:
+    def under_masks(masks: MaskConfig) -> Callable[[], object]:
+        return update_of(options, size, "harmony", masks)
+
+    for line in mask_update_lines(under_masks, options.rounds, cuda=cuda):
+        print(line)
+    print(acting_line(size, 3 * options.rounds))
 
 
 if __name__ == "__main__":

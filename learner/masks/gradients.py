@@ -44,9 +44,12 @@ def task_gradient(
     The graph is consumed; `.grad` is left alone.
     """
     parameters = maskable_parameters(network, layout)
-    gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+    # A frozen torso has none.
+    moving = {name: each for name, each in parameters.items() if each.requires_grad}
+    found = torch.autograd.grad(loss, list(moving.values()), allow_unused=True) if moving else ()
+    gradients = dict(zip(moving, found, strict=True))
     named = {
-        name: torch.zeros_like(parameter) if gradient is None else gradient
-        for (name, parameter), gradient in zip(parameters.items(), gradients, strict=True)
+        name: torch.zeros_like(parameter) if gradients.get(name) is None else gradients[name]
+        for name, parameter in parameters.items()
     }
     return flatten(layout, named)

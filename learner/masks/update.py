@@ -117,6 +117,9 @@ def updated_masks(
     mean = mean_gradient(unit_norm(gradients_of(task).masked) for task in range(tasks))
     if not bool(torch.isfinite(mean).all()):
         raise NumericalFailure("masks stay as they are: a task's masked gradient is not finite")
+    if not bool(mean.any()):
+        # Of a frozen network, or of losses that left every task out: nothing to go by.
+        return owned.clone()
     updated = []
     for task in range(tasks):
         gradients = TaskGradients(*(unit_norm(part) for part in gradients_of(task)))

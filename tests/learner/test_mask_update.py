@@ -282,3 +282,12 @@ def test_masks_of_sparsity_zero_have_nothing_to_exchange_and_stay() -> None:
         everything, gradients.__getitem__, parameters, changes=9, scoring=scoring
     )
     assert updated.all()
+
+
+def test_gradients_that_are_all_zero_leave_masks_as_they_are() -> None:
+    owned = torch.rand(3, 30, generator=torch.Generator().manual_seed(0)) < 0.6
+    nothing = TaskGradients(torch.zeros(1, 30), torch.zeros(1, 30))
+    after = updated_masks(
+        owned, lambda _: nothing, torch.ones(1, 30), changes=2, scoring=Scoring("fisher", 1.0)
+    )
+    assert torch.equal(after, owned)
