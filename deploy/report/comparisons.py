@@ -160,7 +160,10 @@ def _shared(
     sets: list[tuple[list[str], list[Group]]] = []
     for group in groups:
         named = dict.fromkeys(one.task for run in group.runs for one in run.evaluations)
-        tasks = [task for task in named if values_of(group, task, policy, judge)]
+        counts = {task: len(values_of(group, task, policy, judge)) for task in named}
+        # A task that only some runs have played would leave those few runs alone to be scored.
+        most = max(counts.values(), default=0)
+        tasks = [task for task, count in counts.items() if count == most > 0]
         for place, (shared, members) in enumerate(sets):
             both = [task for task in shared if task in tasks]
             if both:

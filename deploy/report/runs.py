@@ -86,7 +86,11 @@ def find(paths: Sequence[Path]) -> list[Path]:
     for path in paths:
         path = path.expanduser()
         if path.is_dir() and not (path / CONFIG).is_file():
-            inside = sorted(file.parent for file in path.glob(f"*/{CONFIG}"))
+            inside = sorted(
+                file.parent
+                for file in path.glob(f"*/{CONFIG}")
+                if RunDirectory(file.parent).checkpoints.is_dir()  # exported agents have none
+            )
             if not inside:
                 raise BadInput(
                     f"{path} is neither a run directory (it has no {CONFIG}) nor does it hold any"

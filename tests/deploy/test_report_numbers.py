@@ -63,11 +63,14 @@ def test_an_evaluation_that_comes_late_is_put_in_its_place_and_a_second_one_repl
 
 def test_steps_that_a_resumed_run_plays_again_are_counted_once(tmp_path: Path) -> None:
     rows = made_up_rows(1)
-    again = [{**row, "task/counting/0/return": 77.0} for row in rows[4:]]
+    again = [
+        {**row, "env_steps": row["env_steps"] - 50, "task/counting/0/return": 77.0}
+        for row in rows[5:]
+    ]
     run = reported_run(tmp_path, "resumed", rows=[*rows[:8], *again])
     x, y = read_metrics(run.metrics).series["task/counting/0/return"].points()
-    assert x.tolist() == list(range(100, 1_001, 100))
-    assert y.tolist() == [2, 3, 4, 5, *[77] * 6]
+    assert x.tolist() == [100, 200, 300, 400, 500, 550, 650, 750, 850, 950]
+    assert y.tolist() == [2, 3, 4, 5, 6, *[77] * 5]
 
 
 def test_damaged_and_torn_lines_are_left_out_and_counted(tmp_path: Path) -> None:
@@ -112,6 +115,8 @@ def test_runs_are_found_in_directories_that_hold_them_and_each_one_once(tmp_path
     for name in ("b", "a"):
         reported_run(tmp_path, name)
     (tmp_path / "empty").mkdir()
+    (tmp_path / "exported").mkdir()
+    (tmp_path / "exported" / "config.json").write_text("{}")
     found = find([tmp_path / "b", tmp_path, tmp_path / "a"])
     assert [path.name for path in found] == ["b", "a"]
     with pytest.raises(BadInput, match="neither a run directory"):
@@ -241,6 +246,17 @@ def test_groups_are_scored_on_the_tasks_that_they_share(tmp_path: Path) -> None:
         (["x/2"], [0, 1]),
         (["y/1"], [2]),
     ]
+
+
+def test_a_task_that_only_some_runs_have_played_costs_no_other_run_its_score(
+    tmp_path: Path,
+) -> None:
+    for seed in (1, 2):
+        evaluated(reported_run(tmp_path, f"a{seed}", seed=seed), {"x/1": [1.0]}, successes=[True])
+    evaluated(reported_run(tmp_path, "a3", seed=3), {"x/1": [1.0], "x/2": [1.0]}, successes=[False])
+    (scale,) = comparisons.scales(groups_in(tmp_path), [], "greedy")
+    assert scale.tasks == ["x/1"]
+    np.testing.assert_allclose(scale.scores[0], [[1], [1], [0]])
 
 
 def test_differences_of_protocol_are_named_with_who_has_what(tmp_path: Path) -> None:
