@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,6 +15,8 @@ from repertory.errors import BadInput, ClusterFailure
 log = logging.getLogger(__name__)
 
 LEFT_TO_ITSELF = 130
+_UNDER_WAY = ("PENDING", "RUNNING")
+_MOST = 10_000
 _CURE = (
     "heads listen to their own machine alone, so reach one through "
     "`ssh -L 8265:127.0.0.1:8265 HEAD` and http://127.0.0.1:8265"
@@ -36,12 +39,41 @@ def host_and_port(address: str) -> str:
     return f"{host}:{port}"
 
 
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One job as its cluster knows it."""
+
+    identity: str
+    run: str
+    """Name of the run, or the command of a job that is none of ours."""
+    status: str
+    started_ms: int | None
+    last_line: str
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is over, whatever its end."""
+        return self.status not in _UNDER_WAY
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One living node."""
+
+    identity: str
+    address: str
+    role: str
+    market: str
+    resources: dict[str, float]
+
+
 class Jobs:
-    """The jobs of one cluster."""
+    """The jobs of one cluster, and the nodes they have."""
 
     def __init__(self, address: str) -> None:
         """Connect, within seconds, or raise ClusterFailure with what to look at."""
         probe(host_and_port(address), what="Jobs API", cure=_CURE)
+        self._address = address
         from ray.exceptions import AuthenticationError
         from ray.job_submission import JobSubmissionClient
 
@@ -93,10 +125,59 @@ class Jobs:
             return 0
         if status == "STOPPED":
             return 143
-        if status in ("PENDING", "RUNNING"):
+        if status in _UNDER_WAY:
             raise ClusterFailure(f"lost sight of job {identity}, which goes on: repertory status")
         if info.driver_exit_code is None:
             log.error("%s", info.message)
             return 1
         code = int(info.driver_exit_code)
         return 128 - code if code < 0 else code
+
+    def listed(self) -> list[Job]:
+        """Return the jobs of the cluster's life, the newest last."""
+        jobs = []
+        for info in self._client.list_jobs():
+            if not info.submission_id:
+                # A driver that joined by itself, such as `repertory train --address`.
+                continue
+            job = Job(
+                info.submission_id,
+                (info.metadata or {}).get("run", info.entrypoint),
+                str(info.status),
+                info.start_time,
+                "",
+            )
+            jobs.append(job if job.ended else replace(job, last_line=self._last_line(job.identity)))
+        return sorted(jobs, key=lambda job: job.started_ms or 0)
+
+    def _last_line(self, identity: str) -> str:
+        lines = [line for line in self._client.get_job_logs(identity).splitlines() if line.strip()]
+        return lines[-1].strip()[:120] if lines else ""
+
+    def nodes(self) -> list[Node]:
+        """Return the nodes that are alive."""
+        from ray.util.state import list_nodes
+
+        found = list_nodes(self._address, filters=[("state", "=", "ALIVE")], limit=_MOST)
+        return [
+            Node(
+                node.node_id,
+                node.node_ip,
+                (node.labels or {}).get("role", "-"),
+                (node.labels or {}).get("ray.io/market-type", "-"),
+                dict(node.resources_total or {}),
+            )
+            for node in found
+        ]
+
+    def places(self) -> list[tuple[str, str]]:
+        """Return the class and the node of every Ray actor that is alive."""
+        from ray.util.state import list_actors
+
+        alive = [("state", "=", "ALIVE")]
+        found = list_actors(self._address, filters=alive, limit=_MOST, detail=True)
+        return [
+            (actor.class_name, actor.node_id)
+            for actor in found
+            if not actor.class_name.startswith("JobSupervisor")
+        ]

@@ -62,9 +62,11 @@ class Head:
             error.close()
             return error.code
 
-    def ask(self, path: str) -> Any:
+    def ask(self, path: str, method: str = "GET") -> Any:
         """Return what the dashboard answers to whoever has the token."""
-        with urllib.request.urlopen(self._request(path, TOKEN), timeout=30) as answer:
+        request = self._request(path, TOKEN)
+        request.method = method
+        with urllib.request.urlopen(request, timeout=30) as answer:
             return json.load(answer)
 
     def _request(self, path: str, token: str | None) -> urllib.request.Request:

@@ -15,6 +15,7 @@ from deploy.guard import HOME, NAMES
 from deploy.jobs import shipping
 from repertory.errors import BadInput
 
+UNDER_WAY = ("PENDING", "RUNNING")
 RUN = ("--actors.count", "1", "--total_steps", "400", "--evaluation.episodes", "1")
 
 
@@ -54,6 +55,44 @@ def test_a_submitted_run_trains_and_its_output_and_exit_code_come_back(head):
     assert TOKEN not in said
 
 
+def test_a_stopped_job_leaves_a_checkpoint_and_goes_on_when_sent_again(head):
+    code, said = submit(head, "stopped", "--total_steps", "100000000", "--no-follow")
+    assert code == 0, said
+    identity = re.search(r"^job (\S+): ", said, re.M)[1]
+    run = head.folder / "runs" / "stopped"
+    logs = f"/api/jobs/{identity}/logs"
+    await_(lambda: steps(run) > 0 or not under_way(head, identity))
+    assert under_way(head, identity), head.ask(logs)["logs"]
+    # While it runs, whoever has the token sees what runs where.
+    done = head.repertory("status", "--address", head.jobs)
+    assert done.returncode == 0, done.stderr
+    for words in ("stopped", identity[:10], "RUNNING", "1 learner, 1 worker"):
+        assert words in done.stdout, words
+    assert list((run / "checkpoints").glob("*")) == []
+    head.ask(f"/api/jobs/{identity}/stop", method="POST")
+    await_(lambda: not under_way(head, identity))
+    assert head.ask(f"/api/jobs/{identity}")["status"] == "STOPPED"
+    # Ray's own three seconds would not have been enough for all runs; ours are sixty.
+    assert "stopped: repertory train --resume" in head.ask(logs)["logs"]
+    assert list((run / "checkpoints").glob("*"))
+    before = steps(run)
+    code, said = submit(head, "stopped", "--total_steps", str(before + 400))
+    assert code == 0, said
+    assert steps(run) >= before + 400
+    assert "resumed from" in (run / "log.txt").read_text()
+
+
+def under_way(head: Head, identity: str) -> bool:
+    return head.ask(f"/api/jobs/{identity}")["status"] in UNDER_WAY
+
+
+def steps(run: Path) -> int:
+    """Return the steps of the newest row of a run's metrics."""
+    file = run / "metrics.jsonl"
+    lines = file.read_text().splitlines() if file.is_file() else []
+    return max((int(json.loads(line).get("env_steps", 0)) for line in lines), default=0)
+
+
 @pytest.mark.slow
 def test_a_run_waits_for_its_nodes_and_its_workers_go_to_those_of_actors(head):
     words = ("--actors.count", "2", "--actors.nodes_wait_s", "200", "--no-follow")
@@ -81,9 +120,6 @@ def test_a_run_waits_for_its_nodes_and_its_workers_go_to_those_of_actors(head):
         ("WorkerHost", "actor"),
         ("WorkerHost", "actor"),
     ]
-
-
-UNDER_WAY = ("PENDING", "RUNNING")
 
 
 def await_(condition):
