@@ -66,15 +66,19 @@ def guide_maps(group: Group) -> list[TaskMap]:
 
 
 def cosine_maps(group: Group) -> dict[str, list[TaskMap]]:
-    """Return the mean cosine between tasks' gradients in each third, by network."""
+    """Return cosines between tasks' gradients, and masks' overlaps, by title, for each third."""
     found: dict[str, list[tuple[int, Sequence[str], Float64[np.ndarray, "M M"]]]] = {}
     for run in group.runs:
         for row in read_rows(run.path / "gradients.jsonl"):
-            cosine = np.array(row["cosine"], np.float64)
             names: Sequence[str] = tuple(row.get("tasks") or run.tasks)
-            if cosine.shape == (len(names), len(names)):
-                place = (int(row["env_steps"]), names, cosine)
-                found.setdefault(str(row["network"]), []).append(place)
+            network = str(row["network"]).replace("_", "-")
+            for title, matrix in (
+                (network, row.get("cosine")),
+                (f"{network}, overlap of what two tasks do not own", row.get("overlap")),
+            ):
+                values = np.array(matrix, np.float64)
+                if values.shape == (len(names), len(names)):
+                    found.setdefault(title, []).append((int(row["env_steps"]), names, values))
     maps: dict[str, list[TaskMap]] = {}
     for network, taken in found.items():
         names = taken[0][1]

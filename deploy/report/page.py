@@ -144,7 +144,7 @@ def _cosines(group: Group) -> list[GroupMaps]:
             Drawn(one.caption, maps.draw(one, f"gradient cosines, {network}, {one.caption}"))
             for one in taken
         ]
-        title = f"{group.label}: {network.replace('_', '-')}"
+        title = f"{group.label}: {network}"
         found.append(GroupMaps(title, group.index, list(short.values()), drawn))
     return found
 

@@ -306,11 +306,18 @@ def test_cosine_maps_are_means_of_what_is_known(tmp_path: Path) -> None:
     run = reported_run(tmp_path, "run")
     rows = [
         {"env_steps": 900, "network": "actor", "cosine": [[1, -0.5], [-0.5, 1]]},
-        {"env_steps": 900, "network": "actor", "cosine": [[1, None], [None, 1]]},
+        {
+            "env_steps": 900,
+            "network": "actor",
+            "cosine": [[1, None], [None, 1]],
+            "overlap": [[1, 0.25], [0.25, 1]],
+        },
     ]
     (run.path / "gradients.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (one,) = cosine_maps(groups_in(tmp_path)[0])["actor"]
     np.testing.assert_allclose(one.values, [[1, -0.5], [-0.5, 1]])
+    (overlap,) = cosine_maps(groups_in(tmp_path)[0])["actor, overlap of what two tasks do not own"]
+    np.testing.assert_allclose(overlap.values, [[1, 0.25], [0.25, 1]])
     assert guide_maps(groups_in(tmp_path)[0]) == []
 
 
