@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from deploy.build import is_off_policy
+from deploy.task_memory import task_bytes
 from repertory.config import RunConfig, SacConfig, Td3Config
 from repertory.types import TaskSpec
 
@@ -63,6 +64,7 @@ def parts(config: RunConfig, tasks: Sequence[TaskSpec]) -> tuple[Part, ...]:
         activations = 6 * config.learner.batch_size * network.hidden * (network.layers + 1) * 4
         batches = 3 * config.learner.batch_size * 2 * one
 
+    joining = task_bytes(config, tasks)
     apart = config.replay.place == "process" and is_off_policy(config) and not local
     own = 0 if local else _PROCESS
     where = "this process" if local else "cluster" if config.address else "this machine"
@@ -81,7 +83,7 @@ def parts(config: RunConfig, tasks: Sequence[TaskSpec]) -> tuple[Part, ...]:
             "learner",
             1,
             where + learner_core,
-            _PROCESS + (0 if apart else held) + batches + activations,
+            _PROCESS + (0 if apart else held) + batches + activations + joining,
             f"{config.network.torso} network" + ("" if apart else f", {holds}"),
         ),
     ]
