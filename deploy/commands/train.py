@@ -130,6 +130,7 @@ def _recipe_of(path: Path) -> str:
 
 
 def _resume(chosen: Options, texts: Texts) -> int:
+    from deploy.export.folder import is_exported
     from repertory import checkpoint
     from repertory.run_directory import RunDirectory
 
@@ -137,6 +138,11 @@ def _resume(chosen: Options, texts: Texts) -> int:
     # Whoever sends one command again and again has a name for the run, and wants no complaints.
     unattended = bool(chosen.name)
     directory = RunDirectory.open(chosen.resume)
+    if is_exported(directory.path):
+        raise BadInput(
+            f"{chosen.resume} is an exported agent, which has nothing to go on learning with: "
+            "begin a new run with it by `repertory finetune`"
+        )
     before, protocol = directory.read_config()
     config = resolve(before, chosen.config, texts)
     check_resume(before, config)

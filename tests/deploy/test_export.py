@@ -323,6 +323,13 @@ def test_an_export_has_no_checkpoints_to_choose(command, run, exported):
     assert "is an exported agent, which has no checkpoints to choose" in outcome.sentence
 
 
+def test_training_goes_on_with_runs_only(command, exported):
+    outcome = command("train", "--resume", str(exported))
+    assert outcome.code == 2
+    assert "is an exported agent, which has nothing to go on learning with" in outcome.sentence
+    assert outcome.files == []
+
+
 def test_an_export_is_of_the_checkpoint_asked_for(run, tmp_path):
     (only,) = checkpoint.list_checkpoints(run.checkpoints)
     export(run, tmp_path / "agent", only)
