@@ -90,6 +90,7 @@ def sinks_of(
     tasks: Sequence[TaskSpec],
     run: RunDirectory,
     console: Console | None = None,
+    others: Sequence[MetricSink] = (),
 ) -> RunSinks:
     """Open the sinks of a run. `metrics.jsonl` comes first: it is the record."""
     names = [task.name for task in tasks]
@@ -109,4 +110,4 @@ def sinks_of(
         )
     view = TerminalView(names, config.total_steps, run.name, console=console)
     guidance = JsonlSink(run.guidance) if build.guide_of(config) is not None else None
-    return RunSinks([JsonlSink(run.metrics), view], wandb, guidance, run.gradients)
+    return RunSinks([JsonlSink(run.metrics), view, *others], wandb, guidance, run.gradients)

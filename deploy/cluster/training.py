@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from deploy import build
+from deploy.cluster.exported_metrics import ExportedMetrics
 from deploy.cluster.faults import ANSWER_S, PartLost
 from deploy.cluster.ray_session import ray_session
 from deploy.cluster.restarts import Restarts
@@ -34,7 +35,10 @@ def train(config: RunConfig, run: RunDirectory, resume: bool) -> int:
     with StopRequest() as stop, ray_session(config, lambda: bool(stop)):
         # Ray puts a SIGTERM handler of its own in place when it connects.
         stop.rearm()
-        sinks = sinks_of(config, tasks, run)
+        # A cluster of our own is gone with the run, and has no exporter.
+        names = [task.name for task in tasks]
+        others = [ExportedMetrics(run.name, names)] if config.address else []
+        sinks = sinks_of(config, tasks, run, others=others)
         restarts = Restarts(config, run)
         incarnation = 0
         try:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from deploy.guard import HOME, NAMES
 from deploy.jobs import shipping
 from repertory.errors import BadInput
 
+BEARER = {"Authorization": f"Bearer {TOKEN}"}
 UNDER_WAY = ("PENDING", "RUNNING")
 RUN = ("--actors.count", "1", "--total_steps", "400", "--evaluation.episodes", "1")
 
@@ -69,6 +72,9 @@ def test_a_stopped_job_leaves_a_checkpoint_and_goes_on_when_sent_again(head):
     for words in ("stopped", identity[:10], "RUNNING", "1 learner, 1 worker"):
         assert words in done.stdout, words
     assert list((run / "checkpoints").glob("*")) == []
+    # So has Prometheus what the run reports, per task.
+    wanted = r'^ray_repertory_task_return\{.*run="stopped",.*task="counting/1"\} [\d.e+-]+$'
+    await_(lambda: any(re.search(wanted, page, re.M) for page in exporters(head)))
     head.ask(f"/api/jobs/{identity}/stop", method="POST")
     await_(lambda: not under_way(head, identity))
     assert head.ask(f"/api/jobs/{identity}")["status"] == "STOPPED"
@@ -80,6 +86,17 @@ def test_a_stopped_job_leaves_a_checkpoint_and_goes_on_when_sent_again(head):
     assert code == 0, said
     assert steps(run) >= before + 400
     assert "resumed from" in (run / "log.txt").read_text()
+
+
+def exporters(head: Head) -> list[str]:
+    """Return the pages of metrics that Prometheus would be sent to."""
+    file = head.folder / "ray" / "prom_metrics_service_discovery.json"
+    pages = []
+    for target in json.loads(file.read_text())[0]["targets"] if file.is_file() else []:
+        request = urllib.request.Request(f"http://{target}/metrics", headers=BEARER)
+        with contextlib.suppress(OSError), urllib.request.urlopen(request, timeout=30) as answer:
+            pages.append(answer.read().decode())
+    return pages
 
 
 def under_way(head: Head, identity: str) -> bool:
