@@ -27,6 +27,9 @@ from repertory.scores.aggregates import (
 
 MANY_TASKS = 12
 """More tasks than these are drawn small, without axes of their own."""
+FEW_TASKS = 2
+"""So few tasks are drawn large."""
+_NAMES = {SPARK: "spark", MEDIUM: "medium", LARGE: "large"}
 _TIMES, _RESAMPLES = 20, 400
 """Of an interquartile mean over training: points, and resamples for the interval of each."""
 HEALTH = (
@@ -194,7 +197,7 @@ def _panel(
     title: str, prefix: str, measure: str, groups: Sequence[Group], tasks: Sequence[str]
 ) -> Panel | None:
     percent = measure == names.SUCCESS
-    size = SPARK if len(tasks) > MANY_TASKS else MEDIUM
+    size = SPARK if len(tasks) > MANY_TASKS else MEDIUM if len(tasks) > FEW_TASKS else LARGE
     curves: dict[str, list[Curve]] = {}
     for task in tasks:
         name = f"{prefix}{task}/{measure}"
@@ -226,7 +229,7 @@ def _panel(
     if overall and len(tasks) > 1:
         name = f"Mean over tasks: {title[0].lower()}{title[1:]}"
         whole = _figure(name, name, "", overall, LARGE, end=end, percent=percent)
-    return Panel(title, "spark" if size is SPARK else "medium", figures, whole)
+    return Panel(title, _NAMES[size], figures, whole)
 
 
 def _figure(
