@@ -46,6 +46,14 @@ WRONG = {
         ["train", "pointmass", "--masks.sparsity", "1.0"],
         "masks.sparsity: expected a number at least 0 and below 1, got '1.0'.",
     ),
+    "more weights than there are": (
+        ["train", "pointmass", "--masks.sparsity", "-0.1"],
+        "masks.sparsity: expected a number at least 0 and below 1, got '-0.1'.",
+    ),
+    "no room for gradients": (
+        ["train", "pointmass", "--masks.gradient_bytes", "0"],
+        "masks.gradient_bytes: expected an integer above 0, got '0'.",
+    ),
     "more than masks can give": (
         ["train", "pointmass", "--masks.variant", "fisher", "--masks.alpha", "0.5"],
         "masks.alpha 0.5 is more than masks of sparsity 0.2 can exchange in one update: at most "
