@@ -36,6 +36,9 @@ def ray_session(config: RunConfig, stopped: Callable[[], bool] = lambda: False) 
     # a worker some 100 MB smaller. Inherited by the processes of a cluster that starts here.
     os.environ.setdefault("MALLOC_ARENA_MAX", "1")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # What ended a worker is told in a sentence and an event; Ray would add pages of its own for
+    # those that are killed together with a lost learner.
+    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
     if config.address:
         _join(config.address)
     else:
