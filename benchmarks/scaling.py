@@ -20,6 +20,7 @@ import psutil
 import tyro
 from rich.console import Console
 
+from benchmarks.run_processes import Processes
 from benchmarks.scaling_table import Measured, around_marks, fill, markdown, terminal_table
 from repertory.config import (
     ActorConfig,
@@ -99,6 +100,13 @@ def check(options: Options) -> None:
     wrong = [count for count in options.workers if count < 1]
     if wrong or not options.workers:
         raise BadInput(f"workers: need numbers above 0, got {wrong[0] if wrong else 'none'}")
+    # Steps are counted when their unroll comes: a window of few unrolls counts one too many or few.
+    least_s = 10 * options.unroll_length * options.step_ms / 1000
+    if options.seconds < least_s:
+        raise BadInput(
+            f"seconds: {options.seconds:g} hold fewer than ten unrolls of {options.unroll_length} "
+            f"steps of {options.step_ms:g} ms; use at least {least_s:g}"
+        )
     free = psutil.virtual_memory().available
     most = int((free - COMMON_BYTES) // WORKER_BYTES)
     if max(options.workers) > most:
@@ -231,42 +239,6 @@ def _window(options: Options, supervisor: Supervisor, puller: Any, run: RunDirec
 
 def _busy(times: Any) -> float:
     return float(sum(times) - times.idle - times.iowait - getattr(times, "guest", 0.0))
-
-
-class Processes:
-    """The run's processes by their part; those of the measurement itself are left out."""
-
-    def __init__(self, workers: Sequence[int]) -> None:
-        own = psutil.Process()
-        self._parts: dict[str, list[psutil.Process]] = {
-            "driver": [own],
-            "worker": [],
-            "learner": [],
-            "ray": [],
-        }
-        for process in own.children(recursive=True):
-            title = " ".join(process.cmdline())
-            if process.pid in workers:
-                self._parts["worker"].append(process)
-            elif title.startswith("ray::LearnerHost"):
-                self._parts["learner"].append(process)
-            elif not title.startswith("ray::Puller"):
-                self._parts["ray"].append(process)
-
-    def cpu_seconds(self) -> dict[str, float]:
-        """Return the CPU seconds of each part so far."""
-        return {
-            part: sum(sum(process.cpu_times()[:2]) for process in processes if process.is_running())
-            for part, processes in self._parts.items()
-        }
-
-    def largest_pss(self) -> dict[str, int]:
-        """Return the proportional memory of each part's largest process, in bytes."""
-        return {
-            part: max(process.memory_full_info().pss for process in processes)
-            for part, processes in self._parts.items()
-            if part in ("worker", "learner")
-        }
 
 
 def command(options: Options) -> str:

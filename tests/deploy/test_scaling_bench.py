@@ -19,7 +19,7 @@ def measured(tmp_path_factory):
     page, output = folder / "page.md", folder / "found.json"
     page.write_text(f"# Before\n\n{BEGIN}\nold\n{END}\n\nafter\n")
     # Steps of 0.1 s: the machine is busy with other tests, and sleeping is what is measured.
-    settings = {"workers": 2, "step-ms": 100, "seconds": 4, "lanes": 4, "unroll-length": 5}
+    settings = {"workers": 2, "step-ms": 100, "seconds": 5, "lanes": 4, "unroll-length": 5}
     files = {"output": output, "markdown": page}
     scaling.main([f"--{name}={value}" for name, value in (settings | files).items()])
     return json.loads(output.read_text())["measured"][0], page.read_text()
@@ -70,7 +70,9 @@ def test_more_workers_than_memory_holds_are_refused_with_the_number_that_fits():
         scaling.check(scaling.Options(workers=(2, 100_000)))
 
 
-def test_no_workers_and_a_page_without_marks_are_refused(tmp_path):
+def test_no_workers_too_short_a_window_and_a_page_without_marks_are_refused(tmp_path):
+    with pytest.raises(BadInput, match=r"seconds: 12 hold fewer than ten unrolls.*at least 100"):
+        scaling.check(scaling.Options(step_ms=500.0, seconds=12.0))
     with pytest.raises(BadInput, match="need numbers above 0, got 0"):
         scaling.check(scaling.Options(workers=(4, 0)))
     page = tmp_path / "page.md"

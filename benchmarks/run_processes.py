@@ -1,0 +1,43 @@
+"""The processes of a run on this machine by their part, and what CPU time and memory they take."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import psutil
+
+
+class Processes:
+    """The run's processes by their part; those of the measurement itself are left out."""
+
+    def __init__(self, workers: Sequence[int]) -> None:
+        own = psutil.Process()
+        self._parts: dict[str, list[psutil.Process]] = {
+            "driver": [own],
+            "worker": [],
+            "learner": [],
+            "ray": [],
+        }
+        for process in own.children(recursive=True):
+            title = " ".join(process.cmdline())
+            if process.pid in workers:
+                self._parts["worker"].append(process)
+            elif title.startswith("ray::LearnerHost"):
+                self._parts["learner"].append(process)
+            elif not title.startswith("ray::Puller"):
+                self._parts["ray"].append(process)
+
+    def cpu_seconds(self) -> dict[str, float]:
+        """Return the CPU seconds of each part so far."""
+        return {
+            part: sum(sum(process.cpu_times()[:2]) for process in processes if process.is_running())
+            for part, processes in self._parts.items()
+        }
+
+    def largest_pss(self) -> dict[str, int]:
+        """Return the proportional memory of each part's largest process, in bytes."""
+        return {
+            part: max(process.memory_full_info().pss for process in processes)
+            for part, processes in self._parts.items()
+            if part in ("worker", "learner")
+        }
