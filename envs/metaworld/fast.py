@@ -80,6 +80,14 @@ class _FastData(mujoco.MjData):  # type: ignore[misc]
         self.geom = functools.cache(look_up.geom)
         self.site = functools.cache(look_up.site)
 
+    def forget_views(self) -> None:
+        """Drop the kept views, after which nothing keeps the data from being freed.
+
+        A view holds its data where the garbage collector cannot see it: together they would stay
+        for good, 20 MB per simulation.
+        """
+        self.__dict__.clear()
+
 
 class _Views:
     """Arrays of one simulation that its every step reads; they stay where they are."""
@@ -118,6 +126,11 @@ class _Fast:
             if self._fast_name.removesuffix("-v3") in tasks:
                 self._views.matrix = getattr(data, kind)(name).xmat
         return model, data
+
+    def close(self) -> None:
+        """Free the simulation."""
+        super().close()  # type: ignore[misc]
+        self.data.forget_views()
 
     def set_task(self, task: Any) -> None:
         super().set_task(task)  # type: ignore[misc]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -294,3 +296,15 @@ def _goals_drawn(lanes: Lanes, episodes: int) -> list[bytes]:
         if result.started[0]:
             drawn.append(result.observation[0, 36:].tobytes())
     return drawn
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_closed_lanes_leave_no_simulation_behind(fast: bool) -> None:
+    lanes = make(["reach"], MetaworldConfig(fast=fast))
+    lanes.reset()
+    lanes.step(np.zeros((1, 4), dtype=np.float32))
+    data = weakref.ref(lanes._lanes[0].environment.data)  # type: ignore[attr-defined]
+    lanes.close()
+    del lanes
+    gc.collect()
+    assert data() is None
