@@ -153,15 +153,7 @@ class Recorder:
             "updates": updates,
             "wall_s": self.wall_s,
         }
-        for score in scores:
-            row[f"eval/{score.policy}/task/{score.task}/return"] = score.mean
-            row[f"eval/{score.policy}/task/{score.task}/length"] = sum(score.lengths) / len(
-                score.lengths
-            )
-            if score.successes:
-                row[f"eval/{score.policy}/task/{score.task}/success"] = sum(score.successes) / len(
-                    score.successes
-                )
+        row |= _scores_row(scores)
         self._sink.write(row)
         for film in films:
             path = self._run.videos / f"step_{env_steps:012d}-{film.task.replace('/', '-')}.mp4"
@@ -213,3 +205,19 @@ class Recorder:
         for found in self._gradients.rest():
             self._sink.gradients(found)
         self._sink.close()
+
+
+def _scores_row(scores: Sequence[TaskScore]) -> dict[str, float]:
+    """Return an evaluation's metrics: of each task, and each policy's means over the tasks."""
+    row: dict[str, float] = {}
+    means: dict[str, list[float]] = {}
+    for score in scores:
+        of_policy = f"eval/{score.policy}"
+        found = {names.RETURN: score.mean, names.LENGTH: float(np.mean(score.lengths))}
+        if score.successes:
+            found[names.SUCCESS] = float(np.mean(score.successes))
+        for metric, value in found.items():
+            row[f"{of_policy}/task/{score.task}/{metric}"] = value
+            if metric != names.LENGTH:
+                means.setdefault(f"{of_policy}/{metric}_mean", []).append(value)
+    return row | {name: float(np.mean(values)) for name, values in means.items()}

@@ -100,6 +100,8 @@ def test_a_run_ends_at_its_budget_with_records_and_a_checkpoint(tmp_path: Path) 
     evaluations = [row for row in written if "eval/greedy/task/counting/1/return" in row]
     assert len(evaluations) == 1
     assert evaluations[0]["eval/greedy/task/counting/1/return"] == 28.0
+    assert evaluations[0]["eval/greedy/return_mean"] == (21.0 + 28.0 + 36.0) / 3
+    assert "eval/greedy/success_mean" not in evaluations[0]
     assert len(list(run.evaluations.glob("*.json"))) == 1
     assert checkpoint.load_latest(run.checkpoints)[0]["counters"]["env_steps"] >= 1200
 
