@@ -170,7 +170,11 @@ class Recorder:
 
     def save(self, state: State, *, last: bool = False) -> bool:
         """Write a checkpoint; a full disk is reported and survived, the last good one stays."""
-        state["recorder"] = {"wall_s": self.wall_s, "averages": self._averages.state()}
+        state["recorder"] = {
+            "wall_s": self.wall_s,
+            "averages": self._averages.state(),
+            "guides": None if self._matrices is None else self._matrices.state(),
+        }
         try:
             path = checkpoint.save(
                 self._run.checkpoints,
@@ -189,12 +193,18 @@ class Recorder:
         return True
 
     def restore(self, state: State) -> None:
-        """Take up wall time and episode means from a checkpoint."""
-        self._wall_before = float(state["recorder"]["wall_s"])
+        """Take up wall time, episode means and the guides at hand from a checkpoint."""
+        saved = state["recorder"]
+        self._wall_before = float(saved["wall_s"])
         self._started = time.monotonic()
-        self._averages.restore(state["recorder"]["averages"])
+        self._averages.restore(saved["averages"])
         if self._matrices is not None:
-            self._matrices.since = int(state["counters"]["env_steps"])
+            # Checkpoints of earlier versions have none; other candidates' would be misread.
+            guides = saved.get("guides")
+            if guides is not None and tuple(guides["candidates"]) == self._matrices.candidates:
+                self._matrices.restore(guides)
+            else:
+                self._matrices.since = int(state["counters"]["env_steps"])
         self._gradients.since = int(state["counters"]["env_steps"])
 
     def close(self) -> None:

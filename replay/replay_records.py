@@ -122,14 +122,21 @@ class ReplayRecords:
         return row
 
     def state(self) -> State:
-        """Return the steps and successes of each task, by name."""
+        """Return the steps and successes of each task, by name, and the guides not yet reported."""
         return {
-            name: {"steps": int(self.steps[task]), "success": list(self._success[task])}
+            name: {
+                "steps": int(self.steps[task]),
+                "success": list(self._success[task]),
+                "guides": self._guides[task].copy(),
+            }
             for task, name in enumerate(self._names)
         }
 
     def restore(self, state: State) -> None:
-        """Take up the tasks that were saved."""
+        """Take up the tasks that were saved; guides only where their numbers mean the same."""
+        saved = [own["guides"] for own in state.values() if "guides" in own]
+        if len(saved) == len(state) and list(state) == self._names:
+            self._guides = np.array(saved, np.int64)
         for task, name in enumerate(self._names):
             if name in state:
                 self.steps[task] = int(state[name]["steps"])

@@ -15,7 +15,7 @@ from jaxtyping import Float64, Int64
 
 from repertory.metrics import names
 from repertory.metrics.heat_map import MatrixPicture
-from repertory.metrics.jsonl import read_rows
+from repertory.metrics.jsonl import read_rows, standing
 
 MAPS = 200
 """Maps of each network in a whole run, however long it is."""
@@ -131,7 +131,10 @@ class GradientMaps:
 
 
 def read_maps(path: Path) -> list[GradientMap]:
-    """Return the maps of a `gradients.jsonl`, oldest first; no file is no maps."""
+    """Return the maps of a `gradients.jsonl`, oldest first; no file is no maps.
+
+    Those of steps that the run went back from are left out.
+    """
     return [
         GradientMap(
             tasks=tuple(row["tasks"]),
@@ -142,7 +145,7 @@ def read_maps(path: Path) -> list[GradientMap]:
             cosine=np.array(row["cosine"], np.float64),
             overlap=np.array(row["overlap"], np.float64) if "overlap" in row else None,
         )
-        for row in read_rows(path)
+        for row in standing(read_rows(path))
     ]
 
 

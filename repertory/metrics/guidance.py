@@ -15,7 +15,8 @@ from jaxtyping import Float64, Int64
 
 from repertory.metrics import names
 from repertory.metrics.heat_map import MatrixPicture
-from repertory.metrics.jsonl import read_rows
+from repertory.metrics.jsonl import read_rows, standing
+from repertory.ports import State
 
 MATRICES = 200
 """Matrices of a whole run, however long it is: enough for a picture over time, and small."""
@@ -67,7 +68,7 @@ class GuideMatrices:
     def __init__(self, tasks: int, candidates: Sequence[str], total_steps: int) -> None:
         self.candidates = tuple(candidates)
         self.since = 0
-        """Agent steps when the matrix at hand was begun; set it where a run is resumed."""
+        """Agent steps when the matrix at hand was begun."""
         self._every = total_steps / MATRICES
         self._axes: dict[str, float | int] = {}
         self._counts = np.zeros((tasks, len(self.candidates)), np.int64)
@@ -93,6 +94,21 @@ class GuideMatrices:
         self._counts = np.zeros_like(self._counts)
         return matrix
 
+    def state(self) -> State:
+        """Return the matrix at hand, for a checkpoint."""
+        return {
+            "candidates": list(self.candidates),
+            "since": self.since,
+            "axes": dict(self._axes),
+            "counts": self._counts.copy(),
+        }
+
+    def restore(self, state: State) -> None:
+        """Take up the matrix at hand of a run whose candidates were the same."""
+        self.since = int(state["since"])
+        self._axes = dict(state["axes"])
+        self._counts = np.array(state["counts"], np.int64)
+
 
 def shares(counts: Int64[np.ndarray, "M C"]) -> Float64[np.ndarray, "M C"]:
     """Return each row's shares; NaN where a task took no step."""
@@ -112,7 +128,10 @@ def strongest(counts: Int64[np.ndarray, "M C"]) -> Strongest | None:
 
 
 def read_matrices(path: Path) -> list[GuideMatrix]:
-    """Return the matrices of a `guidance.jsonl`, oldest first; no file is no matrices."""
+    """Return the matrices of a `guidance.jsonl`, oldest first; no file is no matrices.
+
+    Those of steps that the run went back from are left out: each step is in one matrix.
+    """
     return [
         GuideMatrix(
             candidates=tuple(row["candidates"]),
@@ -120,5 +139,5 @@ def read_matrices(path: Path) -> list[GuideMatrix]:
             axes={axis: row[axis] for axis in names.X_AXES if axis in row},
             counts=np.array(row["steps"], np.int64),
         )
-        for row in read_rows(path)
+        for row in standing(read_rows(path))
     ]

@@ -7,7 +7,7 @@ import logging
 import math
 import os
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +119,20 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     if torn:
         log.warning("%s: %d torn lines left out", path, torn)
     return rows
+
+
+def standing(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return rows of `since_env_steps` to `env_steps` without those that a later one overlaps.
+
+    A run that went back to a checkpoint plays the steps behind it again. Rows of different
+    `network` stand beside each other.
+    """
+    kept: list[dict[str, Any]] = []
+    for row in rows:
+        begin, network = row["since_env_steps"], row.get("network")
+        kept = [one for one in kept if one["env_steps"] <= begin or one.get("network") != network]
+        kept.append(row)
+    return kept
 
 
 def _plain(value: Any) -> Any:

@@ -14,7 +14,8 @@ from deploy import cluster, local
 from deploy.recorder import Recorder
 from deploy.sinks import RunSinks, sinks_of
 from envs.registry import task_specs
-from repertory.config import GuideConfig, LoggingConfig, RunConfig, SacConfig
+from repertory import checkpoint
+from repertory.config import CheckpointConfig, GuideConfig, LoggingConfig, RunConfig, SacConfig
 from repertory.metrics.guidance import read_matrices
 from repertory.run_directory import RunDirectory
 
@@ -51,6 +52,40 @@ def test_matrices_hold_every_step_once_across_a_resume(tmp_path: Path) -> None:
     ends = [matrix.axes["env_steps"] for matrix in matrices]
     assert [matrix.since for matrix in matrices] == [0, *ends[:-1]]
     assert matrices[0].candidates == COUNTING_TASKS
+
+
+def test_matrices_hold_every_step_once_after_a_crash_behind_the_last_checkpoint(
+    tmp_path: Path,
+) -> None:
+    # A matrix is due every 500 steps, a report every 8 updates, a checkpoint every 20.
+    config = counting_control_config(
+        total_steps=100_000,
+        logging=LoggingConfig(wandb="disabled", every_updates=8),
+        checkpoint=CheckpointConfig(every_updates=20),
+    )
+    run = new_run(tmp_path, config)
+
+    def crash(at: local.LocalRun) -> bool:
+        if at.loop.updates >= 37:
+            raise RuntimeError("a crash")
+        return False
+
+    with pytest.raises(RuntimeError, match="a crash"):
+        local.train(config, run, False, after_round=crash)
+    state, _, _ = checkpoint.load_latest(run.checkpoints)
+    saved = int(state["counters"]["env_steps"])
+    crashed = read_matrices(run.guidance)
+    assert crashed[-1].axes["env_steps"] > saved
+    # Steps that no matrix, or not even a report, had told of when the checkpoint was written.
+    assert state["recorder"]["guides"]["counts"].any()
+    assert any(own["guides"].any() for own in state["experience"]["records"].values())
+    trained(tmp_path, config.model_copy(update={"total_steps": 1400}), "run", resume=True)
+    matrices = read_matrices(run.guidance)
+    total = sum(matrix.counts for matrix in matrices)
+    assert isinstance(total, np.ndarray)
+    assert total.sum() == reported(run)[-1]["env_steps"]
+    ends = [matrix.axes["env_steps"] for matrix in matrices]
+    assert [matrix.since for matrix in matrices] == [0, *ends[:-1]]
 
 
 def test_rows_tell_the_shares_and_the_strongest_guide(tmp_path: Path) -> None:

@@ -97,6 +97,19 @@ def test_maps_are_read_back_as_they_were_written(tmp_path: Path) -> None:
     assert read_maps(tmp_path / "none.jsonl") == []
 
 
+def test_maps_of_steps_that_a_run_went_back_from_are_left_out(tmp_path: Path) -> None:
+    spans = [(0, 10), (10, 20), (20, 30), (14, 24), (24, 34)]
+    sink = JsonlSink(tmp_path / "gradients.jsonl")
+    for since, end in spans:
+        for network in ("actor", "critic"):
+            made = GradientMap(TASKS, network, since, axes(end), 4, drawn(since), None)
+            sink.append(to_json_line(made.row()))
+    sink.close()
+    found = [(one.network, one.since, one.axes["env_steps"]) for one in read_maps(sink.path)]
+    kept = [(0, 10), (14, 24), (24, 34)]
+    assert found == [(network, *span) for span in kept for network in ("actor", "critic")]
+
+
 def test_a_cosine_never_measured_is_unknown_and_the_newest_overlap_counts() -> None:
     never = sums("actor", drawn(1), drawn(3))
     assert np.isnan(never.mean()[2]).all()

@@ -74,6 +74,29 @@ def test_a_state_is_a_copy_that_later_steps_do_not_change() -> None:
             np.testing.assert_array_equal(value, before[name][key])
 
 
+@pytest.mark.parametrize("contents", [True, False])
+def test_guides_that_no_report_has_told_of_yet_are_in_the_checkpoint(
+    tmp_path: Path, contents: bool
+) -> None:
+    source = replay_of(tasks())
+    lanes = [0, 1, 2, 1]
+    # An expert beyond the tasks acts in the last lane.
+    guide = np.broadcast_to(np.array([1, 1, 0, 4], np.int32), (4, 4)).copy()
+    source.insert(made_up(lanes, guide=guide))
+    path = checkpoint.save(tmp_path, source.state(contents=contents), 1, 1)
+    resumed = replay_of(tasks())
+    resumed.restore(checkpoint.load(path))
+    resumed.insert(made_up(lanes, sequence=2, guide=guide))
+    expected = np.zeros((3, 5), np.int64)
+    for task, acted in zip(lanes, guide[0], strict=True):
+        expected[task, acted] += 8
+    np.testing.assert_array_equal(resumed.guide_counts(), expected)
+    # Of other tasks the numbers would mean others.
+    fewer = replay_of(tasks(2))
+    fewer.restore(checkpoint.load(path))
+    assert not fewer.guide_counts().any()
+
+
 def test_without_contents_every_task_starts_again_and_the_ratio_is_counted_from_there() -> None:
     source, player = settled(samples_per_insert=6.0)
     steps, batches = source.steps, source.state(contents=False)["batches"]
