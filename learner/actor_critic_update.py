@@ -25,8 +25,9 @@ from learner.optimisers import (
     restore_optimiser,
     set_learning_rate,
 )
+from learner.parallel.exchange import ALONE, Exchange
 from learner.popart import HeadUpdate, accept
-from learner.update_metrics import Report, UpdateMetrics
+from learner.update_metrics import Report, UpdateMetrics, report_of_parts, report_parts
 from repertory.config import RunConfig
 from repertory.errors import BadInput, NumericalFailure
 from repertory.networks.actor_critic import ActorCritic
@@ -72,7 +73,9 @@ class ActorCriticUpdate:
         config: RunConfig,
         tasks: Sequence[TaskSpec],
         device: torch.device | None,
+        exchange: Exchange = ALONE,
     ) -> None:
+        self._exchange = exchange
         self.device = device or choose_device(config.learner.device)
         if self.device.type == "cpu":
             keep_freed_memory()
@@ -113,11 +116,11 @@ class ActorCriticUpdate:
     def step(self, output: LossOutput, progress: float) -> bool:
         """Step along the gradients that `output.loss` left, or skip them if anything is not finite.
 
-        Returns whether the step was taken.
+        Of several learners, along the sum of theirs, which all of them judge alike. Returns whether
+        the step was taken.
         """
-        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        gradients, loss, summed = self._whole(output)
         norm = global_norm(gradients)
-        loss = output.loss.detach()
         if not bool(torch.isfinite(norm) & torch.isfinite(loss)):
             logger.warning("step skipped: loss %g, gradient norm %g", float(loss), float(norm))
             return False
@@ -127,8 +130,22 @@ class ActorCriticUpdate:
         if output.head is not None:
             accept(self.network.value, output.head)
         self._optimiser.step()
-        self._metrics.add(output.report, norm)
+        self._metrics.add(summed, norm)
         return True
+
+    def _whole(self, output: LossOutput) -> tuple[list[Tensor], Float[Tensor, ""], Report]:
+        """Return gradients, loss and report of the whole batch, whoever has its parts."""
+        moved = [p for p in self.parameters if p.grad is not None]
+        gradients = [p.grad for p in moved if p.grad is not None]
+        if self._exchange.learners == 1:
+            return gradients, output.loss.detach(), output.report
+        loss, *found = self._exchange.total(
+            output.loss.detach(), *gradients, *report_parts(output.report, self._exchange)
+        )
+        gradients, parts = found[: len(moved)], found[len(moved) :]
+        for parameter, gradient in zip(moved, gradients, strict=True):
+            parameter.grad = gradient
+        return gradients, loss, report_of_parts(parts)
 
     def accept_head(self, head: HeadUpdate) -> bool:
         """Move PopArt's statistics and head on their own, unless anything is not finite."""

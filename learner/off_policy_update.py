@@ -29,6 +29,7 @@ from learner.masks.scoring import Losses
 from learner.network_state import network_state, restore_network
 from learner.off_policy_metrics import OffPolicyMetrics
 from learner.optimisers import global_norm, learning_rate_at
+from learner.parallel.exchange import ALONE, Exchange, own_rows
 from learner.replayed import TensorReplayBatch, to_device_steps, to_device_windows
 from learner.target_networks import target_of
 from repertory import seeding
@@ -56,7 +57,9 @@ class OffPolicyUpdate:
         config: RunConfig,
         tasks: Sequence[TaskSpec],
         device: torch.device | None,
+        exchange: Exchange = ALONE,
     ) -> None:
+        self._exchange = exchange
         algorithm = config.algorithm
         if not isinstance(algorithm, SacConfig | Td3Config):
             raise ValueError(f"an off-policy update needs sac or td3, got {algorithm.kind}")
@@ -129,9 +132,15 @@ class OffPolicyUpdate:
             raise ValueError(f"a batch of {rows} rows is not {tasks} equal shares ordered by task")
         return to_device_steps(batch, self.device)
 
-    def normal(self, *shape: int) -> Float[Tensor, "*shape"]:
-        """Return standard normal noise."""
-        return torch.randn(*shape, generator=self.noise, device=self.device)
+    def normal(self, rows: int, size: int) -> Float[Tensor, "{rows} {size}"]:
+        """Return standard normal noise for the rows of a batch.
+
+        Of several learners each draws for the rows of all, and takes its own: so the same rows get
+        the same noise however many learners share them.
+        """
+        whole = rows * self._exchange.learners
+        drawn = torch.randn(whole, size, generator=self.noise, device=self.device)
+        return own_rows(drawn, self._exchange, len(self.tasks))
 
     def outputs(self, part: str, network: TaskMlp, inputs: Float[Tensor, "N I"]) -> TaskOutputs:
         """Return what the losses of a part's tasks are computed from, to be given to `step`."""
@@ -164,20 +173,21 @@ class OffPolicyUpdate:
         value = outputs.outputs.squeeze(-1)
         means = per_task_means(squared_errors(value, target), len(self.tasks))
         started = self.version >= self.algorithm.maskout_from
-        kept = kept_tasks(means, self.algorithm.maskout if started else 0.0)
+        kept = kept_tasks(self._over_learners(means), self.algorithm.maskout if started else 0.0)
         rows = {"inputs": inputs, "kept": kept, "target": target}
         self.masks.score("critic", rows, update=self.version + 1, progress=progress)
-        if not self.step("critic", means, weights, kept, progress, outputs):
-            return None
-        self.report.add(
-            {
-                "task/critic_loss": means,
-                "task/q_mean": per_task_means(value.mean(0), len(self.tasks)),
-                "task/loss_weight": weights,
-                "task/masked_out": (~kept).float(),
-            }
-        )
-        return kept
+        reported = {
+            "task/critic_loss": means,
+            "task/q_mean": per_task_means(value.mean(0), len(self.tasks)),
+            "task/loss_weight": weights,
+            "task/masked_out": (~kept).float(),
+        }
+        taken = self.step("critic", means, weights, kept, progress, outputs, reported)
+        return kept if taken else None
+
+    def _over_learners(self, means: Float[Tensor, " M"]) -> Float[Tensor, " M"]:
+        """Return each task's mean over the rows of all learners, who have as many each."""
+        return self._exchange.total(means.detach())[0] / self._exchange.learners
 
     def step(
         self,
@@ -187,11 +197,13 @@ class OffPolicyUpdate:
         kept: Bool[Tensor, " M"],
         progress: float,
         outputs: TaskOutputs | None = None,
+        reported: Mapping[str, Tensor] | None = None,
     ) -> bool:
         """Step one part along the gradients of its tasks' losses, joined; say whether it did.
 
-        The one place where the tasks' gradients become one; without `outputs`, whose losses the
-        means are, always the joint loss's.
+        The one place where the tasks' gradients become one, and those of several learners their
+        mean; without `outputs`, whose losses the means are, always the joint loss's. What is
+        `reported` of the rows is counted if the step was taken.
         """
         stepped = self._parts[part]
         if outputs is not None and self._raw_surgery:
@@ -209,6 +221,12 @@ class OffPolicyUpdate:
                 kept=kept,
                 version=self.version,
             )
+        reported = {} if reported is None else {k: v.detach() for k, v in reported.items()}
+        if self._exchange.learners > 1:
+            sums = self._exchange.total(loss.detach(), *gradients, *reported.values())
+            loss, *means_of_all = (each / self._exchange.learners for each in sums)
+            gradients, rest = means_of_all[: len(gradients)], means_of_all[len(gradients) :]
+            reported = dict(zip(reported, rest, strict=True))
         norm, loss = global_norm(gradients), loss.detach()
         if not bool(torch.isfinite(norm) & torch.isfinite(loss)):
             logger.warning("%s skipped: loss %g, gradient norm %g", part, float(loss), float(norm))
@@ -216,6 +234,7 @@ class OffPolicyUpdate:
         self._learning_rate = learning_rate_at(self._config.optimiser, progress)
         stepped.step(gradients, norm, progress)
         self.report.add({f"learner/{part}_loss": loss, f"learner/gradient_norm_{part}": norm})
+        self.report.add(reported)
         return True
 
     def finish(

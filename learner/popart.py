@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
+from learner.parallel.exchange import ALONE, Exchange
 from repertory.config import PopArtConfig
 from repertory.networks.heads import ValueHead, normalised_values
 
@@ -51,17 +52,20 @@ def updated_statistics(
     step_size: float,
     sigma_min: float,
     sigma_max: float,
+    exchange: Exchange = ALONE,
 ) -> Statistics:
     """Return the moving averages after a batch of un-normalised targets.
 
     Hessel et al. 2019 step by beta at every target. A batch has no order in time, so the n valid
     targets of a task are taken as n such steps in all orders at once: the batch's mean with
     weight 1 - (1 - beta)^n. The pace per environment step then depends on neither batch size nor
-    number of tasks, and a task that is absent (n = 0) keeps its statistics.
+    number of tasks, and a task that is absent (n = 0) keeps its statistics. Of several learners
+    the targets of all count.
     """
     seen = torch.where(valid, target, 0.0).to(torch.float64)
     columns = torch.stack([valid.to(torch.float64).sum(0), seen.sum(0), seen.square().sum(0)], -1)
-    count, first, second = sums_per_task(columns, task, old.mu.shape[0]).unbind(-1)
+    (sums,) = exchange.total(sums_per_task(columns, task, old.mu.shape[0]))
+    count, first, second = sums.unbind(-1)
     kept = (1.0 - step_size) ** count
     mu = kept * old.mu + (1.0 - kept) * first / count.clamp(min=1.0)
     nu = kept * old.nu + (1.0 - kept) * second / count.clamp(min=1.0)
@@ -126,6 +130,7 @@ def normalised_returns(
     advantage: Float[Tensor, "T B"],
     valid: Bool[Tensor, "T B"],
     task: Int[Tensor, " B"],
+    exchange: Exchange = ALONE,
 ) -> NormalisedReturns:
     """Update the statistics with this batch's targets, then return everything in their units.
 
@@ -143,6 +148,7 @@ def normalised_returns(
         step_size=config.step_size,
         sigma_min=config.sigma_min,
         sigma_max=config.sigma_max,
+        exchange=exchange,
     )
     update = preserving_update(head, new)
     mu, sigma = new.mu[task.long()], new.sigma[task.long()]

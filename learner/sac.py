@@ -16,6 +16,7 @@ from torch import Tensor
 from learner.losses.soft_actor_critic import actor_rows, soft_value, temperature_rows
 from learner.losses.task_weights import by_task, loss_weights, per_task_means
 from learner.off_policy_update import OffPolicyUpdate
+from learner.parallel.exchange import ALONE, Exchange
 from learner.replayed import TensorReplayBatch
 from learner.target_networks import fixed, follow
 from repertory.config import RunConfig, SacConfig
@@ -37,11 +38,12 @@ class SacLearner:
         config: RunConfig,
         tasks: Sequence[TaskSpec],
         device: torch.device | None = None,
+        exchange: Exchange = ALONE,
     ) -> None:
         algorithm = config.algorithm
         if not isinstance(algorithm, SacConfig) or agent.log_temperature is None:
             raise ValueError(f"a SAC learner needs algorithm.kind sac, got {algorithm.kind}")
-        self._update = OffPolicyUpdate(agent, config, tasks, device)
+        self._update = OffPolicyUpdate(agent, config, tasks, device, exchange)
         self._algorithm = algorithm
         self._actor = agent.actor
         self._log_temperature = agent.log_temperature
@@ -117,15 +119,17 @@ class SacLearner:
         )
         temperatures = self._log_temperature.detach().exp()
         moved = self._update.step(
-            "temperature", per_task_means(rows, tasks), torch.ones_like(weights), kept, progress
+            "temperature",
+            per_task_means(rows, tasks),
+            torch.ones_like(weights),
+            kept,
+            progress,
+            reported=self._reported(means, drawn.log_probability, temperatures),
         )
-        if not moved:
-            return False
-        if self._algorithm.temperature_cap > 0.0:
+        if moved and self._algorithm.temperature_cap > 0.0:
             with torch.no_grad():
                 self._log_temperature.clamp_(max=math.log(self._algorithm.temperature_cap))
-        self._report(means, drawn.log_probability, temperatures)
-        return True
+        return moved
 
     def _mask_losses(
         self, outputs: Float[Tensor, "1 N O"], rows: Mapping[str, Tensor]
@@ -150,20 +154,18 @@ class SacLearner:
             )
         return per_task_means(rows, len(self._update.tasks))
 
-    def _report(
+    def _reported(
         self,
         actor_losses: Float[Tensor, " M"],
         log_probability: Float[Tensor, " N"],
         temperatures: Float[Tensor, " M"],
-    ) -> None:
-        self._update.report.add(
-            {
-                "task/actor_loss": actor_losses,
-                "task/entropy": -per_task_means(log_probability, len(self._update.tasks)),
-                "task/temperature": temperatures,
-                "learner/temperature": temperatures.mean(),
-            }
-        )
+    ) -> dict[str, Tensor]:
+        return {
+            "task/actor_loss": actor_losses,
+            "task/entropy": -per_task_means(log_probability, len(self._update.tasks)),
+            "task/temperature": temperatures,
+            "learner/temperature": temperatures.mean(),
+        }
 
     def weights(self) -> Weights:
         """Return what actors need, stamped with the version."""

@@ -19,6 +19,7 @@ from learner.losses.deterministic_policy_gradient import (
 )
 from learner.losses.task_weights import per_task_means
 from learner.off_policy_update import OffPolicyUpdate
+from learner.parallel.exchange import ALONE, Exchange
 from learner.replayed import TensorReplayBatch
 from learner.target_networks import fixed, follow, target_of
 from repertory.config import RunConfig, Td3Config
@@ -36,11 +37,12 @@ class Td3Learner:
         config: RunConfig,
         tasks: Sequence[TaskSpec],
         device: torch.device | None = None,
+        exchange: Exchange = ALONE,
     ) -> None:
         algorithm = config.algorithm
         if not isinstance(algorithm, Td3Config):
             raise ValueError(f"a TD3 learner needs algorithm.kind td3, got {algorithm.kind}")
-        self._update = OffPolicyUpdate(agent, config, tasks, device)
+        self._update = OffPolicyUpdate(agent, config, tasks, device, exchange)
         self._algorithm = algorithm
         self._actor = agent.actor
         self._target_actor = target_of(agent.actor)
@@ -91,10 +93,8 @@ class Td3Learner:
         means = self._actor_means(steps.observation, outputs.outputs)
         rows = {"inputs": steps.observation, "kept": kept}
         self._update.masks.score("actor", rows, update=self.version + 1, progress=progress)
-        if not self._update.step("actor", means, self._weights, kept, progress, outputs):
-            return False
-        self._update.report.add({"task/actor_loss": means})
-        return True
+        reported = {"task/actor_loss": means}
+        return self._update.step("actor", means, self._weights, kept, progress, outputs, reported)
 
     def _actor_means(
         self, observation: Float[Tensor, "N D"], outputs: Float[Tensor, "1 N A"]

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
 from learner.losses.policy_gradient import ActorCriticRows
+from learner.parallel.exchange import Exchange, largest, maxima
 from learner.popart import sums_per_task
 
 SUMMED = (
@@ -70,6 +71,17 @@ def report(
         sums_per_task(per_task, task, tasks),
         ratio.max(),
     )
+
+
+def report_parts(one: Report, exchange: Exchange) -> tuple[Tensor, ...]:
+    """Return what a learner gives to the total of all learners' reports."""
+    return one.sums, one.task_sums, maxima(exchange, one.ratio_max)
+
+
+def report_of_parts(totals: Sequence[Tensor]) -> Report:
+    """Return the report of all learners together from the total."""
+    sums, task_sums, ratios = totals
+    return Report(sums, task_sums, largest(ratios))
 
 
 class UpdateMetrics:

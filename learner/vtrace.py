@@ -18,6 +18,7 @@ from learner.gradients.unrolls import UnrollGradients, UnrollOutputs
 from learner.losses.policy_gradient import actor_critic_rows, categorical, reduced
 from learner.losses.vtrace import discounts, vtrace
 from learner.masks.scoring import UnrollTaskGradients
+from learner.parallel.exchange import ALONE, Exchange
 from learner.popart import normalised_returns
 from learner.update_metrics import report
 from repertory.config import PopArtConfig, RunConfig, VTraceConfig
@@ -45,8 +46,13 @@ def vtrace_loss(
     outputs: UnrollOutputs,
     algorithm: VTraceConfig,
     popart: PopArtConfig,
+    exchange: Exchange = ALONE,
 ) -> LossOutput:
-    """Return the loss of a batch, all of it in float32, from `outputs_of` network and batch."""
+    """Return the loss of a batch, all of it in float32, from `outputs_of` network and batch.
+
+    Of several learners each has a part of the batch, and the losses of the parts add up to that of
+    the whole.
+    """
     features, logits, value = outputs
     policy = categorical(logits, batch.action)
     returns = vtrace(
@@ -70,6 +76,7 @@ def vtrace_loss(
         advantage=returns.advantage,
         valid=batch.valid,
         task=batch.task,
+        exchange=exchange,
     )
     rows = actor_critic_rows(
         log_probability=policy.log_probability,
@@ -79,12 +86,16 @@ def vtrace_loss(
         target=normalised.target,
         valid=batch.valid,
     )
+    whole_steps = None
+    if algorithm.loss_reduction == "mean":
+        (whole_steps,) = exchange.total(batch.valid.sum())
     loss = reduced(
         rows,
         batch.valid,
         value_cost=algorithm.value_cost,
         entropy_cost=algorithm.entropy_cost,
         reduction=algorithm.loss_reduction,
+        steps=whole_steps,
     )
     summary = report(
         rows=rows,
@@ -109,11 +120,12 @@ class VTraceLearner:
         config: RunConfig,
         tasks: Sequence[TaskSpec],
         device: torch.device | None = None,
+        exchange: Exchange = ALONE,
     ) -> None:
         algorithm, popart = config.algorithm, config.network.popart
         if not isinstance(algorithm, VTraceConfig):
             raise ValueError(f"a V-trace learner needs algorithm.kind vtrace, got {algorithm.kind}")
-        self._update = ActorCriticUpdate(network, config, tasks, device)
+        self._update = ActorCriticUpdate(network, config, tasks, device, exchange)
         masks = self._update.masks
 
         def evaluate(batch: TensorBatch) -> UnrollOutputs:
@@ -126,7 +138,7 @@ class VTraceLearner:
             return vtrace_loss(network, batch, outputs, algorithm, popart)
 
         def joint_loss(batch: TensorBatch) -> LossOutput:
-            return loss(batch, evaluate(batch))
+            return vtrace_loss(network, batch, evaluate(batch), algorithm, popart, exchange)
 
         if masks is not None:
             layout = masks.layout

@@ -74,9 +74,14 @@ def reduced(
     value_cost: float,
     entropy_cost: float,
     reduction: Literal["sum", "mean"],
+    steps: Int[Tensor, ""] | None = None,
 ) -> Float[Tensor, ""]:
-    """Return the loss: the weighted rows, summed, or averaged over the valid steps."""
+    """Return the loss: the weighted rows, summed, or averaged over the valid steps.
+
+    Where several learners have a part of the batch each, `steps` are the valid ones of all parts:
+    the losses of the parts then add up to that of the whole.
+    """
     joined = rows.policy + value_cost * rows.value + entropy_cost * rows.entropy
     if reduction == "sum":
         return joined.sum()
-    return joined.sum() / valid.sum().clamp(min=1)
+    return joined.sum() / (valid.sum() if steps is None else steps).clamp(min=1)

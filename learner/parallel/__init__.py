@@ -1,0 +1,1 @@
+"""Several learners of one run: what they add up with each other, and how they keep in step."""
