@@ -71,6 +71,8 @@ def main(picture: str, metric: str, groups: dict[str, list[str]]) -> None:
                 steps, table[:, 0] - table[:, 1], table[:, 0] + table[:, 1], alpha=0.2
             )
         axes.set_title(task, fontsize=9)
+        if metric == "success":
+            axes.set_ylim(-0.05, 1.05)
         axes.grid(alpha=0.3)
         axes.tick_params(labelsize=7)
     for axes in list(grid.flat)[len(tasks) :]:
