@@ -115,7 +115,7 @@ def _title(groups: Sequence[Group]) -> str:
     runs = [run for group in groups for run in group.runs]
     if len(runs) == 1:
         return runs[0].name
-    recipes = list(dict.fromkeys(str(run.settings["recipe"]) for run in runs))
+    recipes = list(dict.fromkeys(run.recipe for run in runs))
     shown = ", ".join(recipes[:3]) + (" and more" if len(recipes) > 3 else "")
     return f"{shown}: {len(runs)} runs"
 

@@ -20,8 +20,11 @@ log = logging.getLogger(__name__)
 
 # What a group's runs may differ in: none of it changes what is learned, but by chance.
 _FREE = re.compile(r"seed|address|logging\..*|checkpoint\..*|initial\.(parent|checkpoint)")
-# Fine-tuning takes one run per task: they are one group, whose runs have different tasks.
-_FREE_IN_CHILDREN = re.compile(r"tasks|held_out|initial\.parent_tasks")
+# Fine-tuning takes one run per task: they are one group, whose runs have different tasks, and
+# recipes named after them.
+_FREE_IN_CHILDREN = re.compile(r"tasks|held_out|recipe")
+_FREE_FROM_SCRATCH = re.compile(r"initial\.parent_tasks")
+_DERIVED = re.compile(r"-(?:finetune|scratch)(?:-.*)?$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,12 @@ class ReportedRun:
     def from_scratch(self) -> bool:
         """Whether it is a baseline that takes nothing over from its parent."""
         return self.settings.get("initial.reuse") == "none"
+
+    @property
+    def recipe(self) -> str:
+        """Recipe that it, or the run it fine-tunes, was made by."""
+        recipe = str(self.settings["recipe"])
+        return _DERIVED.sub("", recipe) if self.parent else recipe
 
 
 @dataclass(slots=True)
@@ -139,18 +148,23 @@ def differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _identity(run: ReportedRun) -> str:
-    free = [_FREE, _FREE_IN_CHILDREN] if run.parent else [_FREE]
-    kept = {
-        path: value
-        for path, value in run.settings.items()
-        if not any(pattern.fullmatch(path) for pattern in free)
-    }
-    return json.dumps([bool(run.parent), kept], sort_keys=True)
+    kept = {path: value for path, value in run.settings.items() if not _is_free(path, run)}
+    return json.dumps([bool(run.parent), run.recipe, kept], sort_keys=True)
+
+
+def _is_free(path: str, run: ReportedRun) -> bool:
+    """Whether runs of one group may differ in this setting."""
+    free = [_FREE]
+    if run.parent:
+        free.append(_FREE_IN_CHILDREN)
+    if run.from_scratch:
+        free.append(_FREE_FROM_SCRATCH)
+    return any(pattern.fullmatch(path) for pattern in free)
 
 
 def _labels(firsts: Sequence[ReportedRun]) -> list[str]:
     """Name groups by their recipes, and by up to three settings where recipes are the same."""
-    recipes = [str(run.settings["recipe"]) for run in firsts]
+    recipes = [run.recipe for run in firsts]
     labels = []
     for run, recipe in zip(firsts, recipes, strict=True):
         label = recipe
@@ -162,7 +176,7 @@ def _labels(firsts: Sequence[ReportedRun]) -> list[str]:
             if theirs == recipe
             and (bool(other.parent), other.from_scratch) == (bool(run.parent), run.from_scratch)
         ]
-        paths = [p for p in differing(alike) if not _FREE.fullmatch(p)]
+        paths = [path for path in differing(alike) if not _is_free(path, run)]
         told = [f"{path.rpartition('.')[2]} {_short(run.settings.get(path))}" for path in paths[:3]]
         labels.append(", ".join([label, *told]) + (", …" if len(paths) > 3 else ""))
     return labels

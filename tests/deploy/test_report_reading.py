@@ -156,3 +156,29 @@ def test_the_mean_over_tasks_begins_when_all_have_begun(tmp_path: Path) -> None:
     assert found[0].tolist() == list(range(400, 1_001, 100))
     np.testing.assert_allclose(found[1], 1.5 + found[0] / 100)
     assert mean_over(run, ["task/counting/0/return", "task/other/return"]) is None
+
+
+def test_fine_tuned_runs_of_one_agent_are_one_group_whatever_their_tasks(tmp_path: Path) -> None:
+    parents = {"few": ("counting/0",), "many": ("counting/0", "counting/1")}
+    for seed, (parent, known) in enumerate(parents.items(), 1):
+        for task in (7, 8):
+            for reuse, kind in (("all", "finetune"), ("none", "scratch")):
+                reported_run(
+                    tmp_path,
+                    f"{parent}-{kind}-{task}",
+                    seed=seed,
+                    recipe=f"a-{kind}-{task}",
+                    tasks=[f"counting/{task}"],
+                    initial={"parent": parent, "reuse": reuse, "parent_tasks": known},
+                )
+    found = {group.label: [run.name for run in group.runs] for group in groups_in(tmp_path)}
+    assert found == {
+        "a from scratch": [
+            "few-scratch-7",
+            "few-scratch-8",
+            "many-scratch-7",
+            "many-scratch-8",
+        ],
+        "a fine-tuned, parent_tasks counting/0": ["few-finetune-7", "few-finetune-8"],
+        "a fine-tuned, parent_tasks counting/0 counting/1": ["many-finetune-7", "many-finetune-8"],
+    }
