@@ -25,6 +25,7 @@ from safetensors.numpy import save_file
 from repertory.durable_files import sync, write_atomically
 from repertory.errors import BadInput, RepertoryError, did_you_mean
 from repertory.ports import State
+from repertory.saved_state import SavedState
 from repertory.state_tree import flatten, unflatten
 
 log = logging.getLogger(__name__)
@@ -93,6 +94,8 @@ def save(directory: Path, state: State, step: int, keep: int) -> Path:
 def load(path: Path, *, only: Sequence[str] | None = None) -> State:
     """Return the state of one checkpoint; `only` names the top-level parts wanted.
 
+    Asked for what it lacks, it answers with BadInput: earlier versions wrote other parts.
+
     Raises CheckpointRefused, naming the file with expected and actual size or hash.
     """
     path = Path(path)
@@ -107,7 +110,7 @@ def load(path: Path, *, only: Sequence[str] | None = None) -> State:
                         + did_you_mean(name, tree)
                     )
             tree = {name: tree[name] for name in only}
-        return unflatten(tree, _read_arrays(path / ARRAYS, only))
+        return SavedState(unflatten(tree, _read_arrays(path / ARRAYS, only)), str(path))
     except CheckpointRefused:
         raise
     except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:

@@ -7,7 +7,7 @@ Axes: T steps, B columns of a batch.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -69,4 +69,5 @@ def unroll_to_state(unroll: Unroll) -> State:
 
 def unroll_from_state(state: State) -> Unroll:
     """Return the unroll that `unroll_to_state` was given."""
-    return Unroll(**state)
+    required = {f.name: state[f.name] for f in fields(Unroll) if f.default is MISSING}
+    return Unroll(**(state | required))

@@ -183,7 +183,9 @@ class GradientSurgery:
         if theirs != own:
             raise BadInput(f"the checkpoint's gradients.method is {theirs}, this run's is {own}")
         self._generator.set_state(torch.tensor(state["generator"]))
-        self._gradnorm = GradNormState(**{k: _tensor(v) for k, v in state["gradnorm"].items()})
+        self._gradnorm = GradNormState(
+            **{name: _tensor(state["gradnorm"][name]) for name in GradNormState._fields}
+        )
         for part, one in state["torchjd"].items():
             self._torchjd[part] = TorchjdAggregator(self._config)
             self._torchjd[part].restore(one)
