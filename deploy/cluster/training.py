@@ -6,7 +6,7 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
-from deploy import build
+from deploy import build, left_over
 from deploy.cluster.exported_metrics import ExportedMetrics
 from deploy.cluster.faults import ANSWER_S, PartLost
 from deploy.cluster.ray_session import ray_session
@@ -32,6 +32,8 @@ def train(config: RunConfig, run: RunDirectory, resume: bool) -> int:
         state, path, _ = checkpoint.load_latest(run.checkpoints)
         log.info("resumed from %s", path.name)
     tasks = build.tasks_of(config)
+    if not config.address:
+        left_over.mark()
     with StopRequest() as stop, ray_session(config, lambda: bool(stop)):
         # Ray puts a SIGTERM handler of its own in place when it connects.
         stop.rearm()

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from deploy import address
+from deploy import address, left_over
 from deploy.checks import Finding, guarded, machine
 from deploy.commands import Page, parse
 from repertory.config import Settings
@@ -26,6 +26,8 @@ class Options(Settings):
     """Ray cluster to look at too, HOST:PORT or auto."""
     runs_dir: Path = Path("runs")
     """Folder that runs are to be kept in."""
+    clean: bool = False
+    """End what killed runs have left behind: Ray's helper processes, of our own clusters only."""
 
 
 def page() -> Page:
@@ -54,9 +56,26 @@ def run(tokens: Sequence[str]) -> int:
 
 def _findings(options: Options) -> Iterator[Finding]:
     yield from machine(options.runs_dir)
+    yield guarded("left over", lambda: remains(end=options.clean))
     yield guarded("round trip", round_trip)
     if options.address:
         yield guarded("cluster", lambda: _cluster(options.address))
+
+
+def remains(*, end: bool) -> Finding:
+    """Look for processes of clusters whose driver was killed, and end them if asked to."""
+    found = left_over.left_over()
+    if not found:
+        return Finding("left over", "ok", "no process of a killed run")
+    told = ", ".join(left_over.named(process) for process in found)
+    if not end:
+        cure = "`repertory doctor --clean` ends them"
+        return Finding("left over", "warning", f"of killed runs: {told}; {cure}")
+    stayed = left_over.end(found)
+    if stayed:
+        pids = ", ".join(str(process.pid) for process in stayed)
+        return Finding("left over", "warning", f"could not end {pids}, of {told}")
+    return Finding("left over", "ok", f"ended {told}")
 
 
 def round_trip() -> Finding:
