@@ -15,6 +15,7 @@ from deploy.players import player, specs_like_training
 from deploy.saved_agent import saved_agent
 from envs.registry import resolve
 from repertory.config import RunConfig
+from repertory.durable_files import write_atomically
 from repertory.seeding import stream
 from repertory.types import Weights
 
@@ -98,9 +99,7 @@ def record(
     folder = run.evaluations
     folder.mkdir(exist_ok=True)
     path = folder / f"step_{step:012d}-{now:%Y%m%d-%H%M%S-%f}.json"
-    partial = path.with_suffix(".tmp")
-    partial.write_text(json.dumps(body, indent=1) + "\n")
-    partial.rename(path)
+    write_atomically(path, json.dumps(body, indent=1) + "\n")
     return path
 
 

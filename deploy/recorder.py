@@ -18,6 +18,7 @@ from deploy.sinks import RunSinks
 from deploy.video.films import Film
 from repertory import checkpoint
 from repertory.config import RunConfig
+from repertory.durable_files import write_atomically
 from repertory.metrics import names
 from repertory.metrics.aggregate import EpisodeAverages
 from repertory.metrics.gradient_maps import CosineSums, GradientMaps
@@ -158,7 +159,7 @@ class Recorder:
         for film in films:
             path = self._run.videos / f"step_{env_steps:012d}-{film.task.replace('/', '-')}.mp4"
             try:
-                path.write_bytes(film.mp4)
+                write_atomically(path, film.mp4)
             except OSError as error:
                 self._not_written("film", error)
             else:

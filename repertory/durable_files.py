@@ -15,11 +15,14 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_atomically(file: Path, text: str) -> None:
-    """Replace a small text file. Raises OSError, with nothing left behind and the old one kept."""
+def write_atomically(file: Path, content: str | bytes) -> None:
+    """Replace a small file. Raises OSError, with nothing left behind and the old one kept."""
     temporary = file.with_name(f"{file.name}.tmp-{os.getpid()}")
     try:
-        temporary.write_text(text, encoding="utf-8")
+        if isinstance(content, str):
+            temporary.write_text(content, encoding="utf-8")
+        else:
+            temporary.write_bytes(content)
         sync(temporary)
         temporary.replace(file)
     except OSError:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -87,14 +89,30 @@ class Jobs:
                 f"what answers at {address} is not Ray's Jobs API: {error}"
             ) from error
 
+    @contextlib.contextmanager
+    def _asked(self, what: str) -> Iterator[None]:
+        """Say in a sentence that the API refused, or broke off, what it was asked."""
+        from ray.exceptions import RayError
+        from ray.util.state.exception import RayStateApiException
+
+        try:
+            yield
+        except (OSError, RuntimeError, ValueError, RayError, RayStateApiException) as error:
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            reason = lines[0] if lines else type(error).__name__
+            raise ClusterFailure(
+                f"the Jobs API at {self._address} was asked {what} and failed: {reason}"
+            ) from error
+
     def submit(self, name: str, entrypoint: str, folder: Path | None) -> str:
         """Send a run under way and return the job's identity."""
         environment: dict[str, Any] = {"working_dir": str(folder)} if folder else {}
         # Configs, metadata and job environments can be read by all who reach the dashboard: keys
         # come from files on the head.
-        identity: str = self._client.submit_job(
-            entrypoint=entrypoint, runtime_env=environment, metadata={"run": name}
-        )
+        with self._asked("to take the job"):
+            identity: str = self._client.submit_job(
+                entrypoint=entrypoint, runtime_env=environment, metadata={"run": name}
+            )
         return identity
 
     def follow(self, identity: str) -> int:
@@ -119,7 +137,8 @@ class Jobs:
 
     def exit_code(self, identity: str) -> int:
         """Return how a job ended: its process's code; 143 if it was stopped; 1 if it never ran."""
-        info = self._client.get_job_info(identity)
+        with self._asked(f"how job {identity} ended"):
+            info = self._client.get_job_info(identity)
         status = str(info.status)
         if status == "SUCCEEDED":
             return 0
@@ -136,7 +155,9 @@ class Jobs:
     def listed(self) -> list[Job]:
         """Return the jobs of the cluster's life, the newest last."""
         jobs = []
-        for info in self._client.list_jobs():
+        with self._asked("for its jobs"):
+            found = self._client.list_jobs()
+        for info in found:
             if not info.submission_id:
                 # A driver that joined by itself, such as `repertory train --address`.
                 continue
@@ -151,14 +172,17 @@ class Jobs:
         return sorted(jobs, key=lambda job: job.started_ms or 0)
 
     def _last_line(self, identity: str) -> str:
-        lines = [line for line in self._client.get_job_logs(identity).splitlines() if line.strip()]
+        with self._asked(f"for the output of job {identity}"):
+            said = self._client.get_job_logs(identity)
+        lines = [line for line in said.splitlines() if line.strip()]
         return lines[-1].strip()[:120] if lines else ""
 
     def nodes(self) -> list[Node]:
         """Return the nodes that are alive."""
         from ray.util.state import list_nodes
 
-        found = list_nodes(self._address, filters=[("state", "=", "ALIVE")], limit=_MOST)
+        with self._asked("for its nodes"):
+            found = list_nodes(self._address, filters=[("state", "=", "ALIVE")], limit=_MOST)
         return [
             Node(
                 node.node_id,
@@ -175,7 +199,8 @@ class Jobs:
         from ray.util.state import list_actors
 
         alive = [("state", "=", "ALIVE")]
-        found = list_actors(self._address, filters=alive, limit=_MOST, detail=True)
+        with self._asked("for its actors"):
+            found = list_actors(self._address, filters=alive, limit=_MOST, detail=True)
         return [
             (actor.class_name, actor.node_id)
             for actor in found

@@ -39,7 +39,7 @@ def read_evaluations(folder: Path) -> list[Evaluation]:
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             found = [_evaluation(saved, int(content["env_steps"])) for saved in content["scores"]]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             log.warning("%s is left out: %s", path, error)
             continue
         for one in found:

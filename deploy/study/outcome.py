@@ -5,11 +5,11 @@ Axes: S seeds.
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from deploy.report.evaluations import read_evaluations
 from deploy.study.ledger import Ledger
 from deploy.study.plan import Job, Kind
 from repertory.recipes.studies import Study
@@ -26,12 +26,9 @@ def is_scored(directory: Path, job: Job) -> bool:
 
 def task_return(run: Path, task: str, policy: str | None = None) -> float | None:
     """Return a run's mean return on a task by its newest evaluation of it; None without one."""
-    for file in sorted((run / "evaluations").glob("step_*.json"), reverse=True):
-        scores: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))["scores"]
-        for score in scores:
-            if score["task"] == task and policy in (None, score["policy"]):
-                return float(score["mean"])
-    return None
+    newest = read_evaluations(run / "evaluations")
+    means = [o.mean for o in newest if o.task == task and policy in (None, o.policy)]
+    return means[0] if means else None
 
 
 def returns(ledger: Ledger, kind: Kind, task: str, variants: int, policy: str) -> list[float]:

@@ -18,13 +18,14 @@ TASK = "counting/3"
 
 
 def score(task: str, mean: float, policy: str = "greedy") -> dict[str, Any]:
-    return {"task": task, "policy": policy, "mean": mean}
+    return {"task": task, "policy": policy, "mean": mean, "returns": [mean - 1.0, mean + 1.0]}
 
 
 def evaluated(run: Path, step: int, *scores: dict[str, Any]) -> None:
     folder = run / "evaluations"
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"step_{step:012d}-x.json").write_text(json.dumps({"scores": scores}))
+    content = {"env_steps": step, "scores": scores}
+    (folder / f"step_{step:012d}-x.json").write_text(json.dumps(content))
 
 
 def test_the_newest_evaluation_of_a_task_counts_and_others_do_not_hide_it(tmp_path: Path) -> None:
@@ -34,6 +35,16 @@ def test_the_newest_evaluation_of_a_task_counts_and_others_do_not_hide_it(tmp_pa
     assert task_return(tmp_path, TASK, "greedy") == 2.0
     assert task_return(tmp_path, TASK, "sampled") is None
     assert task_return(tmp_path, "counting/1") is None
+
+
+def test_a_damaged_evaluation_is_passed_over_and_the_one_before_it_counts(tmp_path: Path) -> None:
+    evaluated(tmp_path, 5, score(TASK, 1.0))
+    evaluated(tmp_path, 6, score(TASK, 2.0))
+    damaged = tmp_path / "evaluations" / "step_000000000006-x.json"
+    damaged.write_text(damaged.read_text()[:40])
+    assert task_return(tmp_path, TASK) == 1.0
+    damaged.write_text(json.dumps({"env_steps": 6, "scores": ["not a score"]}))
+    assert task_return(tmp_path, TASK) == 1.0
 
 
 def test_the_table_has_the_mean_over_seeds_with_student_s_interval(tmp_path: Path) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import ray
 from real_head import TOKEN, Head, running_actor_node, running_head
 
 from deploy.guard import HOME, NAMES
@@ -188,6 +191,50 @@ def test_a_jobs_api_that_does_not_answer_is_named_within_seconds(command):
     assert "no Jobs API answers at host 127.0.0.1, port 9 within 3 s" in outcome.sentence
     assert "ssh -L 8265:127.0.0.1:8265 HEAD" in outcome.sentence
     assert time.monotonic() - began < 30
+
+
+class _Refusing(BaseHTTPRequestHandler):
+    """Answers as a Jobs API of another mind: it lets in, and then wants nothing."""
+
+    def do_GET(self) -> None:
+        version = {"version": "4", "ray_version": ray.__version__, "ray_commit": "", "session": ""}
+        known = self.path == "/api/version"
+        self._answer(200 if known else 500, json.dumps(version) if known else "out of order")
+
+    def do_PUT(self) -> None:
+        # Until it is read, whoever sends is told of a broken connection.
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self._answer(200, "")
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self._answer(507, "no room for jobs")
+
+    def _answer(self, code: int, text: str) -> None:
+        self.send_response(code)
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text.encode())
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        """Say nothing."""
+
+
+@pytest.mark.parametrize("words", [("submit", "quickstart", "--no-follow"), ("status",)])
+def test_a_jobs_api_that_refuses_what_it_is_asked_is_quoted_in_a_sentence(command, words):
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Refusing)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        outcome = command(*words, "--address", f"http://127.0.0.1:{server.server_port}")
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+    assert outcome.code == 5
+    said = f"the Jobs API at http://127.0.0.1:{server.server_port} was asked "
+    assert outcome.err.splitlines()[-1].startswith(f"repertory: {said}")
+    assert "Traceback" not in outcome.err
 
 
 def test_a_job_takes_the_packages_along_and_nothing_else(tmp_path):
