@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from types import FrameType, TracebackType
 from typing import Any
+
+TOGETHER_S = 1.0
+"""Signals so close are one request: `timeout` and container runtimes signal a process and then its
+group, which it is in too.
+"""
 
 
 class StopRequest:
@@ -15,6 +21,7 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.signal: int | None = None
+        self._noted_at = 0.0
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> StopRequest:
@@ -38,9 +45,13 @@ class StopRequest:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         del frame
-        if self.signal is not None:
+        now = time.monotonic()
+        if self.signal is None:
+            self.signal, self._noted_at = number, now
+        elif now - self._noted_at >= TOGETHER_S:
+            # Not by way of stderr's own buffer, which the interrupted code may be writing to.
+            os.write(2, b"repertory: ended at once, without a last checkpoint\n")
             os._exit(128 + number)
-        self.signal = number
 
     def __bool__(self) -> bool:
         """Whether a stop was asked for."""
