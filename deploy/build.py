@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from actors.policy import Policy
     from actors.worker import RolloutWorker
     from deploy.finetuning.transplant import InitialWeights
+    from learner.parallel.exchange import Exchange
     from repertory.networks.actor_critic import ActorCritic
     from repertory.networks.control_agent import ControlAgent
     from repertory.ports import Experience, Lanes, Learner, WeightSource
@@ -45,8 +46,8 @@ def tasks_of(config: RunConfig) -> tuple[TaskSpec, ...]:
 
 
 def assignment(config: RunConfig, task_count: int, worker: int) -> tuple[int, ...]:
-    """Return the task of each lane of a worker: lanes of all workers are dealt out in turn."""
-    first = worker * config.actors.lanes
+    """Return the task of each lane of a worker: lanes of a learner's workers are dealt in turn."""
+    first = worker // config.learner.count * config.actors.lanes
     return tuple((first + lane) % task_count for lane in range(config.actors.lanes))
 
 
@@ -157,12 +158,15 @@ def learner(
     tasks: Sequence[TaskSpec],
     experts: ExpertArrays = (),
     initial: InitialWeights | None = None,
+    exchange: Exchange | None = None,
 ) -> Learner:
-    """Build the update rule with its network on its device.
+    """Build the update rule with its network on its device; `exchange` leads to other learners.
 
     `experts`, and the `initial` weights of an earlier run, are given at a run's first start.
     """
-    built = _learner_as_drawn(config, tasks, experts)
+    from learner.parallel.exchange import ALONE
+
+    built = _learner_as_drawn(config, tasks, experts, exchange or ALONE)
     if initial is not None:
         from deploy.finetuning.transplant import transplanted
 
@@ -171,13 +175,16 @@ def learner(
 
 
 def _learner_as_drawn(
-    config: RunConfig, tasks: Sequence[TaskSpec], experts: ExpertArrays
+    config: RunConfig,
+    tasks: Sequence[TaskSpec],
+    experts: ExpertArrays,
+    exchange: Exchange,
 ) -> Learner:
     match config.algorithm:
         case VTraceConfig():
             from learner.vtrace import VTraceLearner
 
-            return VTraceLearner(network(config, tasks), config, tasks)
+            return VTraceLearner(network(config, tasks), config, tasks, exchange=exchange)
         case PpoConfig():
             from learner.ppo import PpoLearner
 
@@ -185,11 +192,15 @@ def _learner_as_drawn(
         case SacConfig():
             from learner.sac import SacLearner
 
-            return SacLearner(control_agent(config, tasks, experts), config, tasks)
+            return SacLearner(
+                control_agent(config, tasks, experts), config, tasks, exchange=exchange
+            )
         case Td3Config():
             from learner.td3 import Td3Learner
 
-            return Td3Learner(control_agent(config, tasks, experts), config, tasks)
+            return Td3Learner(
+                control_agent(config, tasks, experts), config, tasks, exchange=exchange
+            )
 
 
 def acting_policy(

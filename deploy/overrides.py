@@ -218,6 +218,8 @@ _FREE_NAMES_ON_RESUME = (
     "learner.device",
     "learner.compile",
     "learner.threads",
+    "learner.count",
+    "learner.exchange_timeout_s",
 )
 
 

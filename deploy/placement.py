@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from deploy.build import is_off_policy
+from deploy.several_learners import share_of
 from deploy.task_memory import task_bytes
 from repertory.config import RunConfig, SacConfig, Td3Config
 from repertory.types import TaskSpec
@@ -52,19 +53,20 @@ def parts(config: RunConfig, tasks: Sequence[TaskSpec]) -> tuple[Part, ...]:
     unrolls = (1 + config.actors.max_outstanding) * lanes * column
     local = config.runtime == "local"
 
-    held, holds = _experience(config, tasks, column)
-    observations = config.learner.batch_size * (config.learner.unroll_length + 1)
+    share = share_of(config, 0)
+    held, holds = _experience(share, tasks, column)
+    observations = share.learner.batch_size * (config.learner.unroll_length + 1)
     scale = config.network.width * (config.network.depth if config.network.torso == "impala" else 1)
     pixels = int(np.prod(spec.shape)) / 84**2 if len(spec.shape) > 1 else 1.0
     activations = int(observations * _ACTIVATIONS[config.network.torso] * scale * pixels)
-    batches = 3 * config.learner.batch_size * column
+    batches = 3 * share.learner.batch_size * column
     if is_off_policy(config):
         # Rows, not unrolls; what updates keep of them for the backward pass.
         network = config.network
-        activations = 6 * config.learner.batch_size * network.hidden * (network.layers + 1) * 4
-        batches = 3 * config.learner.batch_size * 2 * one
+        activations = 6 * share.learner.batch_size * network.hidden * (network.layers + 1) * 4
+        batches = 3 * share.learner.batch_size * 2 * one
 
-    joining = task_bytes(config, tasks)
+    joining = task_bytes(share, tasks)
     apart = config.replay.place == "process" and is_off_policy(config) and not local
     own = 0 if local else _PROCESS
     where = "this process" if local else "cluster" if config.address else "this machine"
@@ -81,14 +83,14 @@ def parts(config: RunConfig, tasks: Sequence[TaskSpec]) -> tuple[Part, ...]:
         ),
         Part(
             "learner",
-            1,
+            config.learner.count,
             where + learner_core,
             _PROCESS + (0 if apart else held) + batches + activations + joining,
             f"{config.network.torso} network" + ("" if apart else f", {holds}"),
         ),
     ]
     if apart:
-        rows.append(Part("replay", 1, where + core, _PROCESS + held, holds))
+        rows.append(Part("replay", config.learner.count, where + core, _PROCESS + held, holds))
     if config.evaluation.every_steps or config.evaluation.at_end:
         slots = config.evaluation.lanes
         rows.append(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import psutil
 
-from deploy import address, placement
+from deploy import address, placement, several_learners
 from deploy.build import is_off_policy, lanes_per_task
 from envs.registry import held_out_tasks, task_specs, training_tasks
 from repertory.config import RunConfig, SacConfig, Td3Config
@@ -45,15 +45,12 @@ def check(config: RunConfig, *, probe_cluster: bool = True) -> Plan:
         ClusterFailure: nothing answers at the cluster's address.
     """
     _check_combinations(config)
+    several_learners.check(config)
     tasks = task_specs(training_tasks(config), config.environment, config.algorithm.discount)
     held_out = held_out_tasks(config)
     _check_network(config, tasks)
     _check_gradients(config, tasks)
-    _check_lanes(config, len(tasks))
-    if is_off_policy(config):
-        _check_replay(config, tasks)
-    else:
-        _check_queues(config)
+    _check_shares(config, tasks)
     _check_device(config)
     lanes = lanes_per_task(config, len(tasks))
     parts = placement.parts(config, tasks)
@@ -62,7 +59,7 @@ def check(config: RunConfig, *, probe_cluster: bool = True) -> Plan:
         _check_memory(config, memory)
     warnings = (
         *_uneven_lanes(config, tasks, lanes),
-        *(() if is_off_policy(config) else _long_lag(config)),
+        *(() if is_off_policy(config) else _long_lag(several_learners.share_of(config, 0))),
         *_nobody_to_guide(config, len(tasks)),
         *_few_rows(config, len(tasks)),
         *_few_cores(config),
@@ -72,6 +69,24 @@ def check(config: RunConfig, *, probe_cluster: bool = True) -> Plan:
     if config.address and probe_cluster:
         address.probe(config.address)
     return Plan(tasks, held_out, lanes, parts, memory, warnings)
+
+
+def _check_shares(config: RunConfig, tasks: tuple[TaskSpec, ...]) -> None:
+    """Check what every learner must have; the last one has the fewest workers."""
+    learners = config.learner.count
+    share = several_learners.share_of(config, learners - 1)
+    try:
+        _check_lanes(share, len(tasks))
+        if is_off_policy(share):
+            _check_replay(share, tasks)
+        else:
+            _check_queues(share)
+    except BadInput as error:
+        if learners == 1:
+            raise
+        raise BadInput(f"a part of learner.count {learners} would have too little: {error}") from (
+            error
+        )
 
 
 def _check_combinations(config: RunConfig) -> None:

@@ -16,6 +16,10 @@ class PartLost(ClusterFailure):
     """The learner or the replay died or answers no more; a checkpoint brings it back."""
 
 
+class PartnerLost(PartLost):
+    """A learner lost another one, whose own fault, if it lives to tell, says more."""
+
+
 ANSWER_S = 60.0
 """The learner's event loop answers in milliseconds; a minute without an answer means it is lost."""
 

@@ -6,50 +6,33 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import threading
 import time
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import ray
-from jaxtyping import Int64
 
 from deploy import build
-from deploy.cluster.faults import ANSWER_S
+from deploy.cluster.faults import ANSWER_S, PartnerLost
+from deploy.cluster.joined import without_contents
+from deploy.cluster.messages import Heartbeat, Report
 from deploy.cluster.replay_host import RemoteExperience
 from deploy.cluster.worker_door import Published, Receipt, WorkerDoor
 from deploy.finetuning.transplant import InitialWeights
+from deploy.several_learners import exchange_of, share_of
 from learner.loop import LearnerLoop, Prefetcher
 from repertory.config import RunConfig
 from repertory.errors import RepertoryError
-from repertory.metrics.gradient_maps import CosineSums
-from repertory.ports import Experience, State
-from repertory.types import EnvironmentFault, EpisodeRecord, Unroll, Weights, weights_state
+from repertory.ports import Batch, Experience, State
+from repertory.types import Unroll, Weights, weights_state
 
+if TYPE_CHECKING:
+    from learner.parallel.lockstep import Lockstep
 
-@dataclass(frozen=True, slots=True)
-class Heartbeat:
-    """What the driver learns every second, without waiting for the update that is under way."""
-
-    updates: int
-    env_steps: int
-    silent_s: dict[int, float]
-    """Seconds since each worker was last heard of; 0 for one that is being held back."""
-    failure: BaseException | None
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """Metrics, episodes, guides and cosines between gradients since the last report."""
-
-    updates: int
-    env_steps: int
-    metrics: dict[str, float]
-    episodes: list[EpisodeRecord]
-    guides: Int64[np.ndarray, "M C"] | None
-    faults: list[EnvironmentFault]
-    cosines: list[CosineSums]
+LOOK_S = 0.2
+"""So long a learner waits for a batch of its own before it asks how the others are."""
 
 
 class LearnerHost:
@@ -61,12 +44,16 @@ class LearnerHost:
         replay: Any = None,
         experts: build.ExpertArrays = (),
         initial: InitialWeights | None = None,
+        rank: int = 0,
     ) -> None:
         """Build everything; `replay` is the experience's own host, if it has one.
 
-        `experts` are their weights, and `initial` an earlier run's, at a run's first start.
+        `experts` are their weights, and `initial` an earlier run's, at a run's first start. `rank`
+        is this learner's number among those of the run.
         """
         import torch
+
+        from learner.parallel.lockstep import Lockstep
 
         self._config = RunConfig.model_validate_json(config_json)
         torch.set_num_threads(self._config.learner.threads)
@@ -75,16 +62,19 @@ class LearnerHost:
         self._experience: Experience = (
             RemoteExperience(self._replay)
             if self._replay is not None
-            else build.experience(self._config, tasks)
+            else build.experience(share_of(self._config, rank), tasks)
         )
         self._door = WorkerDoor(self._experience, version_delay=self._config.actors.version_delay)
-        self._learner = build.learner(self._config, tasks, experts, initial)
+        exchange = exchange_of(self._config, rank)
+        self._lockstep: Lockstep = Lockstep(exchange)
+        self._learner = build.learner(self._config, tasks, experts, initial, exchange)
         self._loop = LearnerLoop(
             self._learner,
             self._publish,
             publish_every=self._config.learner.publish_every,
-            progress=lambda: self._experience.steps / self._config.total_steps,
+            progress=lambda: self._steps_of_all / self._config.total_steps,
         )
+        self._steps_of_all = 0
         self._between_updates = threading.Lock()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -96,22 +86,38 @@ class LearnerHost:
 
     # -- life ------------------------------------------------------------------------------------
 
-    async def start(self, state: State | None) -> None:
-        """Take up a checkpoint if there is one, publish the weights, and begin to learn."""
-        await asyncio.to_thread(self._start, state)
+    async def process_id(self) -> int:
+        """Return the process id."""
+        return os.getpid()
+
+    async def meeting_place(self) -> tuple[str, int]:
+        """Return the address and the port at which this learner, the first, waits for others."""
+        address = self._address()
+        return address, self._lockstep.open_door(address)
+
+    def _address(self) -> str:
+        # A cluster of our own is all on this machine, and nobody else need reach it.
+        return str(ray.util.get_node_ip_address()) if self._config.address else "127.0.0.1"
+
+    async def start(self, state: State | None, place: tuple[str, int] | None = None) -> None:
+        """Meet the other learners, take up a checkpoint if there is one, publish, begin to learn.
+
+        Of a checkpoint a learner may get its own share of the experience, or none.
+        """
+        await asyncio.to_thread(self._start, state, place)
         # Only now: nothing may be counted before the counters are restored.
         self._door.open()
 
-    def _start(self, state: State | None) -> None:
+    def _start(self, state: State | None, place: tuple[str, int] | None) -> None:
+        if place is not None:
+            self._lockstep.meet(*place, self._address())
         if state is not None:
             self._learner.restore(state["learner"])
             self._loop.updates = int(state["counters"]["updates"])
-            contents = build.saves_contents(self._config)
-            self._experience.restore(
-                state["experience"]
-                if contents
-                else {k: v for k, v in state["experience"].items() if k != "rows"}
-            )
+            experience = state["experience"]
+            if experience is not None:
+                contents = build.saves_contents(self._config)
+                self._experience.restore(experience if contents else without_contents(experience))
         self._loop.publish()
         if self._replay is not None:
             ray.get(self._replay.open.remote(), timeout=ANSWER_S)
@@ -121,20 +127,16 @@ class LearnerHost:
     def _run(self) -> None:
         import torch
 
+        from learner.parallel.exchange import ExchangeLost
+
         torch.set_num_threads(self._config.learner.threads)
         gc.collect()
         gc.freeze()
         prefetcher = Prefetcher(self._experience)
         try:
-            while not self._stopping.is_set() and self._experience.steps < self._config.total_steps:
-                before = time.perf_counter()
-                batch = prefetcher.next_batch(0.2)
-                got = time.perf_counter()
-                self._wait_s += got - before
-                if batch is not None:
-                    with self._between_updates:
-                        self._loop.update(batch)
-                    self._busy_s += time.perf_counter() - got
+            self._learn(prefetcher)
+        except ExchangeLost as error:
+            self._failure = PartnerLost(str(error))
         except BaseException as error:
             self._failure = (
                 error
@@ -142,7 +144,35 @@ class LearnerHost:
                 else RuntimeError(f"{type(error).__name__}: {error}")
             )
         finally:
+            # Others that wait for this learner in vain hear of it now.
+            self._lockstep.leave()
             prefetcher.stop()
+
+    def _learn(self, prefetcher: Prefetcher) -> None:
+        """Update in step with the other learners, until the budget is spent or one is to stop."""
+        batch: Batch | None = None
+        while True:
+            before = time.perf_counter()
+            agreed = self._lockstep.agree(
+                ready=batch is not None,
+                stopping=self._stopping.is_set(),
+                steps=self._experience.steps,
+            )
+            self._steps_of_all = agreed.steps
+            got = time.perf_counter()
+            self._wait_s += got - before
+            if agreed.learn and batch is not None:
+                with self._between_updates:
+                    self._loop.update(batch)
+                    self._lockstep.compare(self._loop.updates, self._learner.weights)
+                batch = None
+                self._busy_s += time.perf_counter() - got
+            if agreed.stop or agreed.steps >= self._config.total_steps:
+                return
+            if batch is None:
+                before = time.perf_counter()
+                batch = prefetcher.next_batch(LOOK_S)
+                self._wait_s += time.perf_counter() - before
 
     def _publish(self, weights: Weights) -> None:
         light = Weights(weights.version, np.zeros(0, np.float32), weights.guided)
@@ -215,6 +245,15 @@ class LearnerHost:
             self._experience.guide_counts(),
             self._experience.drain_faults(),
             cosines,
+        )
+
+    async def share(self) -> State:
+        """Return the part of a checkpoint that learners do not have in common."""
+        return await asyncio.to_thread(
+            lambda: {
+                "experience": self._experience.state(contents=build.saves_contents(self._config)),
+                "counters": {"env_steps": self._experience.steps},
+            }
         )
 
     async def state(self) -> State:

@@ -116,17 +116,23 @@ def _lacking(config: RunConfig, workers: int) -> str:
             f"{needed} cores and the cluster has {cores}: add nodes"
             + (f" or use --actors.count {cores - others}" if cores > others else "")
         )
-    if config.learner.device == "cuda" and resources.get("GPU", 0) < 1:
+    gpus, learners = int(resources.get("GPU", 0)), config.learner.count
+    if config.learner.device == "cuda" and gpus < 1:
         return (
             "learner.device is cuda and no node of the cluster has a GPU: use --learner.device cpu"
+        )
+    if config.learner.device == "cuda" and gpus < learners:
+        return (
+            f"{learners} learners need a GPU each and the cluster has {gpus}: "
+            f"use --learner.count {gpus}"
         )
     return ""
 
 
 def cores_of(config: RunConfig) -> int:
-    """Return the logical cores of workers, learner, evaluator, and replay if it stands apart."""
+    """Return the logical cores of workers, learners, evaluator, and replays that stand apart."""
     apart = config.replay.place == "process" and build.is_off_policy(config)
-    return config.actors.count + 2 + int(apart)
+    return config.actors.count + 1 + config.learner.count * (1 + int(apart))
 
 
 def unroll_bytes(config: RunConfig) -> int:

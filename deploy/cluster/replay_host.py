@@ -13,6 +13,7 @@ from jaxtyping import Int64
 from deploy import build
 from deploy.cluster.faults import ANSWER_S, PartLost
 from deploy.cluster.worker_door import Published, Receipt, WorkerDoor
+from deploy.several_learners import share_of
 from repertory.config import RunConfig
 from repertory.ports import Batch, State
 from repertory.types import EnvironmentFault, EpisodeRecord, Unroll, Weights
@@ -27,9 +28,11 @@ class ReplayLost(PartLost):
 class ReplayHost:
     """Async Ray actor: workers deliver here, the learner asks for batches."""
 
-    def __init__(self, config_json: str) -> None:
+    def __init__(self, config_json: str, rank: int = 0) -> None:
+        """Hold what the learner number `rank` replays."""
         self._config = RunConfig.model_validate_json(config_json)
-        self._experience = build.experience(self._config, build.tasks_of(self._config))
+        share = share_of(self._config, rank)
+        self._experience = build.experience(share, build.tasks_of(self._config))
         self._door = WorkerDoor(self._experience, version_delay=self._config.actors.version_delay)
 
     # -- workers ---------------------------------------------------------------------------------

@@ -14,21 +14,11 @@ import ray
 from deploy import build
 from deploy.cluster import nodes
 from deploy.cluster.evaluations import Evaluations
-from deploy.cluster.faults import (
-    ANSWER_S,
-    PartLost,
-    cause_of,
-    first_line,
-    last_line,
-    why_ended,
-)
-from deploy.cluster.learner_host import Heartbeat, LearnerHost, Report
+from deploy.cluster.faults import why_ended
+from deploy.cluster.learners import START_S, Learners
+from deploy.cluster.messages import Heartbeat
 from deploy.cluster.placements import Placements
-from deploy.cluster.replay_host import ReplayHost, ReplayLost
-from deploy.cluster.worker_door import Published
 from deploy.cluster.worker_host import WorkerHost
-from deploy.experts import expert_arrays
-from deploy.finetuning.parent import initial_weights
 from deploy.recorder import Recorder
 from repertory.config import RunConfig
 from repertory.errors import ClusterFailure
@@ -40,8 +30,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 HEARTBEAT_S = 0.5
-START_S = 300.0
-CHECKPOINT_S = 120.0
 
 
 @dataclass(slots=True)
@@ -72,36 +60,23 @@ class Supervisor:
         self._placements = Placements(run, config.actors.count)
         self._learner_restarts = learner_restarts
         self.evaluations = Evaluations(config, self._tasks, run, recorder)
-        self._report: Any = None
-        self._learner: Any = None
-        self._replay: Any = None
+        self._learners = Learners(
+            config, f"the newest checkpoint is kept: repertory train --resume {run.path}"
+        )
 
     # -- start -----------------------------------------------------------------------------------
 
     def start(self, state: State | None, *, incarnation: int = 0) -> None:
         """Create learner and workers and set them going; these are of `incarnation` or later."""
         self._incarnation = incarnation
-        gpus = 1 if _learner_on_gpu(self._config) else 0
-        beside = nodes.suiting("learner") if self._config.address else {}
-        host = ray.remote(LearnerHost).options(num_cpus=1, num_gpus=gpus, max_restarts=0, **beside)
-        if self._config.replay.place == "process" and build.is_off_policy(self._config):
-            replay = ray.remote(ReplayHost).options(num_cpus=1, max_restarts=0, **beside)
-            self._replay = replay.remote(self._json)
-        # The driver has the directories of experts and of the run that is fine-tuned; a resumed run
-        # has their weights in its own.
-        experts = expert_arrays(self._config) if state is None else []
-        initial = initial_weights(self._config) if state is None else None
-        self._learner = host.remote(self._json, self._replay, experts, initial)
+        self._learners.create(state)
         if state is not None:
             saved = int(state["counters"].get("incarnation", 0))
             self._incarnation = max(incarnation, saved + 1)
         # Workers build their emulators while the learner builds its network.
         for worker in range(self._config.actors.count):
             self._start_worker(worker, self._incarnation)
-        slim = None
-        if state is not None:
-            slim = {key: state[key] for key in ("learner", "experience", "counters")}
-        self._ask(self._learner.start.remote(slim), START_S, "to start")
+        self._learners.begin(state)
 
     def _start_worker(self, worker: int, incarnation: int) -> None:
         before = self._workers.get(worker)
@@ -109,7 +84,7 @@ class Supervisor:
         host = ray.remote(WorkerHost).options(
             num_cpus=1, max_restarts=0, max_concurrency=2, **place
         )
-        handle = host.remote(self._json, self._replay or self._learner, worker, incarnation)
+        handle = host.remote(self._json, self._learners.door_for(worker), worker, incarnation)
         self._workers[worker] = _Worker(
             handle=handle,
             running=handle.run.remote(),
@@ -127,43 +102,13 @@ class Supervisor:
 
     def learner_actor(self) -> Any:
         """Return the learner's handle (for tests that kill it)."""
-        return self._learner
+        return self._learners.first
 
     # -- watch -----------------------------------------------------------------------------------
 
-    def _ask(self, reference: Any, deadline_s: float, what: str) -> Any:
-        try:
-            return ray.get(reference, timeout=deadline_s)
-        except ray.exceptions.GetTimeoutError as error:
-            raise PartLost(
-                f"the learner did not answer within {deadline_s:.0f} s when asked {what}; "
-                f"{self._cure}"
-            ) from error
-        except ray.exceptions.RayTaskError as error:
-            raise self._with_cure(cause_of(error)) from error
-        except ray.exceptions.RayActorError as error:
-            if getattr(error, "actor_init_failed", False):
-                raise ClusterFailure(f"the learner cannot be built: {last_line(error)}") from error
-            raise PartLost(
-                f"the learner died when asked {what} ({first_line(error)}); {self._cure}"
-            ) from error
-
-    @property
-    def _cure(self) -> str:
-        return f"the newest checkpoint is kept: repertory train --resume {self._run.path}"
-
-    def _with_cure(self, failure: BaseException) -> BaseException:
-        lost = isinstance(failure, ReplayLost)
-        return PartLost(f"{failure}; {self._cure}") if lost else failure
-
     def heartbeat_of_learner(self) -> Heartbeat:
         """Hear the learner, and raise what ended its updates."""
-        beat: Heartbeat = self._ask(
-            self._learner.heartbeat.remote(), ANSWER_S, "for a sign of life"
-        )
-        if beat.failure is not None:
-            raise self._with_cure(beat.failure)
-        return beat
+        return self._learners.heartbeat()
 
     def heartbeat(self) -> Heartbeat:
         """Hear the learner, replace workers that died or fell silent."""
@@ -215,18 +160,13 @@ class Supervisor:
 
     def ask_report(self) -> None:
         """Ask the learner for its metrics, unless they are awaited already."""
-        if self._report is None:
-            self._report = self._learner.report.remote()
+        self._learners.ask_report()
 
     def take_report(self, wait_s: float) -> None:
         """Write the report that was asked for, if it comes within `wait_s`."""
-        if self._report is None:
+        report = self._learners.take_report(wait_s)
+        if report is None:
             return
-        ready, _ = ray.wait([self._report], timeout=wait_s)
-        if not ready:
-            return
-        report: Report = self._ask(self._report, ANSWER_S, "for its metrics")
-        self._report = None
         self._recorder.episodes(report.episodes)
         self._recorder.faults(report.faults)
         health = {
@@ -245,7 +185,7 @@ class Supervisor:
 
     def save(self, *, last: bool = False) -> bool:
         """Write a checkpoint."""
-        state: State = self._ask(self._learner.state.remote(), CHECKPOINT_S, "for its state")
+        state = self._learners.state()
         state["counters"]["incarnation"] = self._incarnation
         return self._recorder.save(state, last=last)
 
@@ -253,9 +193,7 @@ class Supervisor:
         """Start an evaluation of the newest weights; False while another one is under way."""
         if self.evaluations.under_way:
             return False
-        newest: Published = self._ask(
-            self._learner.acting_weights.remote(), ANSWER_S, "for its weights"
-        )
+        newest = self._learners.newest()
         self.evaluations.begin(
             newest.weights.version,
             newest.vector,
@@ -275,21 +213,14 @@ class Supervisor:
     def abandon(self) -> None:
         """Kill whatever still lives: another supervisor goes on from a checkpoint."""
         self.evaluations.abandon()
-        for actor in (*(w.handle for w in self._workers.values()), self._learner, self._replay):
-            if actor is not None:
-                ray.kill(actor, no_restart=True)
+        for worker in self._workers.values():
+            ray.kill(worker.handle, no_restart=True)
+        self._learners.kill()
 
     def stop(self) -> None:
         """Let workers and learner finish what they are at."""
         for worker in self._workers.values():
             worker.handle.stop.remote()
-        self._ask(self._learner.stop.remote(), CHECKPOINT_S, "to stop")
+        self._learners.stop()
         for worker in self._workers.values():
             ray.kill(worker.handle, no_restart=True)
-
-
-def _learner_on_gpu(config: RunConfig) -> bool:
-    if config.learner.device == "cpu":
-        return False
-    wanted = config.learner.device == "cuda"
-    return wanted or ray.cluster_resources().get("GPU", 0) >= 1

@@ -38,6 +38,13 @@ class LearnerConfig(Settings):
     """Per update, equal shares of the tasks: unrolls (V-trace, PPO), replayed steps (SAC, TD3)."""
     unroll_length: Positive = 20
     """T, steps per unroll."""
+    count: Positive = 1
+    """Learners, each with its own workers and an equal part of batch and replay; gradients are
+    added up, so that N learners take the updates of one (cluster; vtrace, sac and td3 whose
+    gradients are joined by mean).
+    """
+    exchange_timeout_s: PositiveFloat = 60.0
+    """Several learners: one that does not take part in a sum for so long is lost."""
     publish_every: Positive = 1
     """Updates between publications of the weights."""
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -17,7 +17,7 @@ from ray import cloudpickle
 from small_runs import assert_same, check_counting_column, counting_config, new_run, rows
 
 from deploy import cluster
-from deploy.cluster import evaluations, supervisor
+from deploy.cluster import evaluations, learners, supervisor
 from deploy.cluster.learner_host import LearnerHost
 from deploy.cluster.supervisor import Supervisor
 from deploy.cluster.worker_host import EvaluatorHost
@@ -86,7 +86,7 @@ class CheckingLearnerHost(LearnerHost):
 def test_a_run_learns_from_whole_unmixed_rows_and_a_killed_worker_is_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(supervisor, "LearnerHost", CheckingLearnerHost)
+    monkeypatch.setattr(learners, "LearnerHost", CheckingLearnerHost)
     config = cluster_config(total_steps=30_000, environment=CountingConfig(step_seconds=2e-5))
     run = new_run(tmp_path, config)
     killed: list[int] = []

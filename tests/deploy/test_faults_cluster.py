@@ -20,7 +20,7 @@ from ray import cloudpickle
 from small_runs import check_counting_column, counting_config, new_run, rows
 
 from deploy import cluster
-from deploy.cluster import supervisor
+from deploy.cluster import learners
 from deploy.cluster.learner_host import LearnerHost
 from deploy.cluster.supervisor import Supervisor
 from repertory import checkpoint
@@ -129,7 +129,7 @@ class AccountingLearnerHost(LearnerHost):
 def test_all_workers_killed_at_once_are_replaced_and_every_step_is_accounted_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(supervisor, "LearnerHost", AccountingLearnerHost)
+    monkeypatch.setattr(learners, "LearnerHost", AccountingLearnerHost)
     config = cluster_config(total_steps=40_000)
     run = new_run(tmp_path, config)
     killed: list[int] = []
@@ -165,7 +165,7 @@ def test_all_workers_killed_at_once_are_replaced_and_every_step_is_accounted_for
 def test_a_killed_learner_is_started_again_from_the_newest_good_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(supervisor, "LearnerHost", AccountingLearnerHost)
+    monkeypatch.setattr(learners, "LearnerHost", AccountingLearnerHost)
     config = cluster_config(total_steps=10**9)
     run = new_run(tmp_path, config)
     found: list[tuple[int, Path]] = []
@@ -206,7 +206,7 @@ def test_a_learner_that_hangs_is_killed_and_started_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Far more than an answer takes, also where all cores are busy.
-    monkeypatch.setattr(supervisor, "ANSWER_S", 20.0)
+    monkeypatch.setattr(learners, "ANSWER_S", 20.0)
     # No checkpoint is asked for while it hangs: that has a deadline of its own.
     config = cluster_config(total_steps=10**9, checkpoint=CheckpointConfig(every_s=600.0))
     run = new_run(tmp_path, config)

@@ -17,7 +17,7 @@ from small_runs import assert_same, counting_config, new_run, rows
 from test_harmony_runs import HARMONY
 
 from deploy import cluster
-from deploy.cluster import supervisor
+from deploy.cluster import learners
 from deploy.cluster.learner_host import LearnerHost
 from deploy.evaluation import newest_scores
 from repertory import checkpoint
@@ -67,7 +67,7 @@ class WatchingLearnerHost(LearnerHost):
 def test_workers_act_with_the_masks_that_were_published_with_their_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
-    monkeypatch.setattr(supervisor, "LearnerHost", WatchingLearnerHost)
+    monkeypatch.setattr(learners, "LearnerHost", WatchingLearnerHost)
     pace = {"runtime": "cluster", "total_steps": 4_000, **HARMONY}
     config: RunConfig
     if place == "learner":
@@ -93,7 +93,7 @@ def test_workers_act_with_the_masks_that_were_published_with_their_weights(
 def test_a_resumed_run_on_ray_goes_on_with_the_masks_it_had(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(supervisor, "LearnerHost", WatchingLearnerHost)
+    monkeypatch.setattr(learners, "LearnerHost", WatchingLearnerHost)
     quiet = EvaluationConfig(at_end=False)
     pace = {"runtime": "cluster", "evaluation": quiet, **HARMONY}
     config = counting_config(total_steps=2_000, **pace)

@@ -19,7 +19,7 @@ from ray import cloudpickle
 from small_runs import new_run, rows
 
 from deploy import cluster
-from deploy.cluster import supervisor
+from deploy.cluster import learners
 from deploy.cluster.learner_host import LearnerHost
 from deploy.cluster.supervisor import Supervisor
 from repertory import checkpoint
@@ -77,7 +77,7 @@ def assert_lawful(run: RunDirectory, config: RunConfig, updates: int) -> None:
 def test_a_killed_worker_is_replaced_and_another_number_of_workers_goes_on_after_a_resume(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(supervisor, "LearnerHost", CheckingLearnerHost)
+    monkeypatch.setattr(learners, "LearnerHost", CheckingLearnerHost)
     config = cluster_config("learner", total_steps=12_000)
     run = new_run(tmp_path, config)
     killed: list[int] = []
@@ -124,7 +124,7 @@ def test_a_killed_worker_is_replaced_and_another_number_of_workers_goes_on_after
 def test_a_replay_of_its_own_serves_whole_rows_and_its_death_ends_a_run_that_restarts_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(supervisor, "LearnerHost", CheckingLearnerHost)
+    monkeypatch.setattr(learners, "LearnerHost", CheckingLearnerHost)
     config = cluster_config("process", total_steps=10**9)
     config = config.model_copy(
         update={
