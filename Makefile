@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 RECIPE ?= quickstart
 TRAIN_FLAGS ?=
 
-.PHONY: setup train test test-all test-cluster lint format clean
+.PHONY: setup train test test-all test-cluster lint format docs docs-serve clean
 
 setup: $(STAMP)
 
@@ -44,5 +44,12 @@ format: setup
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# The documentation as a site in site/; a warning is an error. With `docs-serve` it follows your edits.
+docs: setup
+	$(BIN)/python -m zensical build --strict --clean
+
+docs-serve: setup
+	$(BIN)/python -m zensical serve
+
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .cache site

@@ -1,0 +1,60 @@
+"""The tutorial's commands, from first run to export, in the quick form that the page shows."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HOME = Path(__file__).resolve().parents[2]
+PAGE = (HOME / "docs" / "tutorial.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```bash\n(.*?)^```", PAGE, re.M | re.S)
+
+
+@pytest.fixture(scope="module")
+def tutorial(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder in which a reader has run every block of the page."""
+    folder = tmp_path_factory.mktemp("tutorial")
+    quick = re.search(r'^export QUICK="([^"]*)"$', PAGE, re.M)
+    assert quick is not None
+    flags = quick[1].replace("\\\n", " ")
+    environment = dict(os.environ, QUICK=flags, WANDB_MODE="disabled")
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    for block in BLOCKS:
+        done = subprocess.run(
+            ["bash", "-euc", block],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+        assert done.returncode == 0, f"{block}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+    return folder
+
+
+@pytest.mark.timeout(900)
+def test_every_command_of_the_tutorial_does_what_the_page_says(tutorial: Path) -> None:
+    commands = [word for block in BLOCKS for word in re.findall(r"^repertory (\w+)", block, re.M)]
+    assert commands == ["train", "watch", "evaluate", "finetune", "finetune", "report", "export"]
+    held_out = ("breakout-m8d0", "breakout-m24d0", "breakout-m40d1")
+    expected = {"first", *(f"{kind}-{task}" for kind in ("tuned", "scratch") for task in held_out)}
+    assert {path.name for path in (tutorial / "runs" / "tutorial").iterdir()} == expected
+    assert (tutorial / "breakout.mp4").stat().st_size > 1_000
+    assert (tutorial / "breakout-agent" / "README.md").is_file()
+
+
+def test_the_tutorials_report_reads_as_the_page_says(tutorial: Path) -> None:
+    page = (tutorial / "report.html").read_text(encoding="utf-8")
+    words = " ".join(re.sub(r"<[^>]+>", " ", page).split())
+    assert ": 7 runs" in words
+    for line in ("quickstart fine-tuned", "quickstart from scratch"):
+        assert line in words
+    table = words.partition("Fine-tuned, and from scratch")[2]
+    for task in ("m8d0", "m24d0", "m40d1"):
+        assert f"atari/breakout/{task}" in table
