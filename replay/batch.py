@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from repertory.ports import State
-from repertory.types import Unroll
+from repertory.types import EpisodeRecord, Unroll
 
 # Fields whose lane axis comes first; all other arrays have time first and lanes second.
 _LANE_FIRST = frozenset({"task", "policy_version", "recurrent"})
@@ -60,6 +60,18 @@ def batch_of(rows: Sequence[Row]) -> Unroll:
                     block[:, column] = source[:, lane]
         arrays[name] = block
     return Unroll(worker=-1, incarnation=0, sequence=0, **arrays)
+
+
+def episodes_to_state(episodes: Sequence[EpisodeRecord]) -> list[list[Any]]:
+    """Return episodes that were not asked for yet as a part of a checkpoint."""
+    return [
+        [e.task, e.raw_return, e.length, e.lives_lost, e.success, e.truncated] for e in episodes
+    ]
+
+
+def episodes_from_state(state: Sequence[Sequence[Any]]) -> list[EpisodeRecord]:
+    """Return the episodes that `episodes_to_state` was given."""
+    return [EpisodeRecord(*saved) for saved in state]
 
 
 def unroll_to_state(unroll: Unroll) -> State:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Int64
 
 from repertory.errors import EnvironmentFailure
 from repertory.types import EnvironmentFault, TaskSpec, Unroll
@@ -43,6 +44,14 @@ class FaultRecords:
         }
         before, self.retired = self.retired, frozenset(given_up - played)
         return self.retired != before
+
+    def check_replayed(self, held: Int64[np.ndarray, " M"]) -> None:
+        """Raise EnvironmentFailure if nobody plays any task, or one of which no step is held."""
+        retired = sorted(self.retired)
+        if retired and len(retired) == len(self._names):
+            raise self.failure(retired, "every task was given up")
+        if empty := [task for task in retired if not held[task]]:
+            raise self.failure(empty, "a task was given up before it left anything to replay")
 
     def failure(self, tasks: Sequence[int], why: str) -> EnvironmentFailure:
         """Return what ends a run that cannot go on without `tasks`, with the first one's cause."""

@@ -22,11 +22,14 @@ from repertory.types import (
     Weights,
     Windows,
 )
+from replay.batch import episodes_from_state, episodes_to_state
 from replay.faults import FaultRecords
 from replay.ledger import DeliveryLedger
 from replay.limiter import SampleLimiter
+from replay.replay_batch import batch_of_steps
 from replay.replay_fit import check_run, check_saved, renumbered
 from replay.replay_records import ReplayRecords
+from replay.shares import equal_shares
 from replay.window_assembler import WindowAssembler
 from replay.window_ring import WindowRings
 
@@ -73,10 +76,9 @@ class TaskReplay:
         self._windows_every = windows_every
         self._window_batch = window_batch
         self._generator = generator
-        self._slots = capacity // (count * window)
         self._rings = WindowRings(
             count,
-            slots=self._slots,
+            slots=capacity // (count * window),
             window=window,
             observation_size=self._tasks[0].observation.shape[0],
             action_size=self._tasks[0].action.size,
@@ -152,7 +154,7 @@ class TaskReplay:
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         with self._changed:
             while not (self._limiter.due() and self._rings.rows.all()):
-                self._check_played()
+                self._faults.check_replayed(self._rings.rows)
                 left = None if deadline is None else deadline - time.monotonic()
                 if self._closed or (left is not None and left <= 0.0):
                     return None
@@ -161,38 +163,19 @@ class TaskReplay:
             self._changed.notify_all()
             return batch
 
-    def _check_played(self) -> None:
-        retired = sorted(self._faults.retired)
-        if retired and len(retired) == len(self._tasks):
-            raise self._faults.failure(retired, "every task was given up")
-        if empty := [task for task in retired if not self._rings.rows[task]]:
-            raise self._faults.failure(
-                empty, "a task was given up before it left anything to replay"
-            )
-
     def _sampled(self) -> ReplayBatch:
         rings = self._rings
         rows = rings.sample_rows(self._share, self._generator)
-        slot, step = rows
+        slot = rows.slot
         by_task = (len(self._tasks), self._share)
         lag = self._version - rings.policy_version[slot]
         age = np.repeat(self._records.steps, self._share) - rings.inserted_at[slot]
         self._records.note_sampled(lag.reshape(by_task), age.reshape(by_task))
-        last = step == rings.length[slot] - 1
         self._batches += 1
         self._limiter.taken += 1
         due = self._windows_every > 0 and self._batches % self._windows_every == 0
-        return ReplayBatch(
-            task=np.repeat(np.arange(len(self._tasks), dtype=np.int32), self._share),
-            observation=rings.observations(rows),
-            action=rings.actions(rows),
-            reward=rings.reward[slot, step],
-            terminated=rings.terminated[slot] & last,
-            truncated=rings.truncated[slot] & last,
-            next_observation=rings.observations(rows, after=1),
-            success_rate=self._records.success_rate(),
-            windows=self._sampled_windows() if due else None,
-        )
+        windows = self._sampled_windows() if due else None
+        return batch_of_steps(rings, rows, self._records.success_rate(), windows)
 
     def _sampled_windows(self) -> Windows:
         """Draw windows in equal shares of the guided tasks; what is left over goes round them."""
@@ -200,10 +183,8 @@ class TaskReplay:
         guided = np.arange(count)
         if self._guided is not None and self._guided.any():
             guided = np.flatnonzero(self._guided)
-        shares = np.zeros(count, np.int64)
-        shares[guided] = self._window_batch // len(guided)
+        shares = equal_shares(guided.tolist(), count, self._window_batch, self._window_cursor)
         extra = self._window_batch % len(guided)
-        shares[guided[(self._window_cursor + np.arange(extra)) % len(guided)]] += 1
         self._window_cursor = (self._window_cursor + extra) % len(guided)
         return self._rings.sample_windows(shares, self._generator)
 
@@ -245,19 +226,14 @@ class TaskReplay:
         another task's policy acted.
         """
         with self._changed:
-            rings = self._rings
-            row: dict[str, float] = {
-                "replay/rows": float(rings.rows.sum()),
+            row = self._rings.metrics([task.name for task in self._tasks])
+            row |= {
                 "replay/rows_open": float(self._assembler.open_steps),
-                "replay/windows_partial": rings.partial(),
                 "replay/stream_breaks": float(self._assembler.breaks),
                 "replay/refused": float(self._refused),
             }
             if self._limiter.ratio is not None:
                 row["replay/samples_per_insert"] = self._limiter.ratio
-            for task, filled in zip(self._tasks, rings.filled.tolist(), strict=True):
-                row[f"task/{task.name}/replay_rows"] = float(rings.rows[task.index])
-                row[f"task/{task.name}/replay_fill"] = filled / self._slots
             return row | self._records.drained() | self._faults.metrics()
 
     # -- checkpoint ------------------------------------------------------------------------------
@@ -283,10 +259,7 @@ class TaskReplay:
                 state["rings"] = {
                     task.name: self._rings.task_state(task.index) for task in self._tasks
                 }
-                state["episodes"] = [
-                    [e.task, e.raw_return, e.length, e.lives_lost, e.success, e.truncated]
-                    for e in self._episodes
-                ]
+                state["episodes"] = episodes_to_state(self._episodes)
             return state
 
     def restore(self, state: State) -> None:
@@ -324,5 +297,5 @@ class TaskReplay:
                 if names == saved:
                     self._limiter.restore(state["limiter"])
                     self._assembler.restore(state["assembler"])
-                    self._episodes = [EpisodeRecord(*fields) for fields in state["episodes"]]
+                    self._episodes = episodes_from_state(state["episodes"])
             self._changed.notify_all()

@@ -10,31 +10,21 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
-
-import numpy as np
 
 from repertory.ports import State
 from repertory.types import EnvironmentFault, EpisodeRecord, TaskSpec, Unroll, Weights
-from replay.batch import Row, batch_of, unroll_from_state, unroll_to_state
+from replay.batch import (
+    Row,
+    batch_of,
+    episodes_from_state,
+    episodes_to_state,
+    unroll_from_state,
+    unroll_to_state,
+)
 from replay.faults import FaultRecords
 from replay.ledger import DeliveryLedger
-
-
-@dataclass(slots=True)
-class TaskCounters:
-    """What happened to one task's rows since the run began (all but the lags, which are
-    drained).
-    """
-
-    rows: int = 0
-    steps: int = 0
-    dropped_overflow: int = 0
-    dropped_stale: int = 0
-    short_shares: int = 0
-    lag_sum: int = 0
-    lag_count: int = 0
-    lag_max: int = 0
+from replay.queue_counters import TaskCounters, drained_row
+from replay.shares import equal_shares, filled_up
 
 
 class TrajectoryQueues:
@@ -135,7 +125,9 @@ class TrajectoryQueues:
                 if not self._playing:
                     raise self._faults.failure([0], "every task was given up")
                 self._drop_stale()
-                shares = self._shares()
+                shares = equal_shares(
+                    self._playing, len(self._tasks), self._batch_size, self._cursor
+                ).tolist()
                 if not self._covers(shares):
                     now = time.monotonic()
                     # Patience outlasts one call: a prefetcher asks again and again, briefly.
@@ -165,31 +157,17 @@ class TrajectoryQueues:
             ends.append(patience_end if patience_end > now else now + 0.05)
         return max(0.0, min(ends) - now) if ends else None
 
-    def _shares(self) -> list[int]:
-        shares = [0] * len(self._tasks)
-        count = len(self._playing)
-        for task in self._playing:
-            shares[task] = self._batch_size // count
-        for extra in range(self._batch_size % count):
-            shares[self._playing[(self._cursor + extra) % count]] += 1
-        return shares
-
     def _covers(self, shares: Sequence[int]) -> bool:
         enough = all(len(r) >= share for r, share in zip(self._rows, shares, strict=True))
         return enough and sum(shares) == self._batch_size
 
     def _substitute(self, shares: Sequence[int]) -> list[int]:
-        given = [min(len(r), share) for r, share in zip(self._rows, shares, strict=True)]
-        missing = self._batch_size - sum(given)
-        spare = [len(r) - g for r, g in zip(self._rows, given, strict=True)]
-        if sum(spare) < missing:
+        held = [len(rows) for rows in self._rows]
+        given = filled_up(shares, held)
+        if given is None:
             return list(shares)
-        for task, (wanted, got) in enumerate(zip(shares, given, strict=True)):
-            self.counters[task].short_shares += wanted - got
-        for _ in range(missing):
-            fullest = int(np.argmax(spare))
-            given[fullest] += 1
-            spare[fullest] -= 1
+        for counters, own, wanted in zip(self.counters, held, shares, strict=True):
+            counters.short_shares += max(0, wanted - own)
         return given
 
     def _drop_stale(self) -> None:
@@ -203,11 +181,7 @@ class TrajectoryQueues:
 
     def _take(self, task: int) -> Row:
         row = self._rows[task].popleft()
-        counters = self.counters[task]
-        lag = self._version - row.version
-        counters.lag_sum += lag
-        counters.lag_count += 1
-        counters.lag_max = max(counters.lag_max, lag)
+        self.counters[task].note_lag(self._version - row.version)
         return row
 
     def close(self) -> None:
@@ -240,31 +214,9 @@ class TrajectoryQueues:
     def metrics(self) -> dict[str, float]:
         """Return fill and drops per task and in all; policy lag since the last call."""
         with self._changed:
-            row: dict[str, float] = {
-                "replay/dropped_overflow": sum(c.dropped_overflow for c in self.counters),
-                "replay/dropped_stale": sum(c.dropped_stale for c in self.counters),
-                "replay/short_shares": sum(c.short_shares for c in self.counters),
-                "replay/refused": self._refused,
-                "replay/rows": sum(len(r) for r in self._rows),
-                **self._faults.metrics(),
-            }
-            lag_sum = lag_count = lag_max = 0
-            for task, counters, rows in zip(self._tasks, self.counters, self._rows, strict=True):
-                row[f"task/{task.name}/queue"] = len(rows) / self._targets[task.index]
-                row[f"task/{task.name}/steps"] = counters.steps
-                row[f"task/{task.name}/dropped"] = (
-                    counters.dropped_overflow + counters.dropped_stale
-                )
-                if counters.lag_count:
-                    row[f"task/{task.name}/lag"] = counters.lag_sum / counters.lag_count
-                lag_sum += counters.lag_sum
-                lag_count += counters.lag_count
-                lag_max = max(lag_max, counters.lag_max)
-                counters.lag_sum = counters.lag_count = counters.lag_max = 0
-            if lag_count:
-                row["lag/mean"] = lag_sum / lag_count
-                row["lag/max"] = lag_max
-            return {name: float(value) for name, value in row.items()}
+            held = [len(rows) for rows in self._rows]
+            row = drained_row(self._tasks, self.counters, held, self._targets)
+            return row | {"replay/refused": float(self._refused)} | self._faults.metrics()
 
     def state(self, *, contents: bool) -> State:
         """Return counters and the round's position, and with `contents` the queued rows too."""
@@ -291,10 +243,7 @@ class TrajectoryQueues:
                     [[position[id(row.unroll)], row.lane] for row in rows] for rows in self._rows
                 ]
                 state["ledger"] = self._ledger.state()
-                state["episodes"] = [
-                    [e.task, e.raw_return, e.length, e.lives_lost, e.success, e.truncated]
-                    for e in self._episodes
-                ]
+                state["episodes"] = episodes_to_state(self._episodes)
             return state
 
     def restore(self, state: State) -> None:
@@ -313,4 +262,4 @@ class TrajectoryQueues:
                     for rows in state["rows"]
                 ]
                 self._ledger.restore(state["ledger"])
-                self._episodes = [EpisodeRecord(*fields) for fields in state["episodes"]]
+                self._episodes = episodes_from_state(state["episodes"])

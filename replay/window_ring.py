@@ -11,6 +11,7 @@ both observations of every step would cost 334 and 166.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -184,6 +185,14 @@ class WindowRings:
         held = int(self.filled.sum())
         full = int((self.length == self._window).sum())
         return 1.0 - full / held if held else 0.0
+
+    def metrics(self, names: Sequence[str]) -> dict[str, float]:
+        """Return what is held, in all and of each task; fill is the share of its ring in use."""
+        row = {"replay/rows": float(self.rows.sum()), "replay/windows_partial": self.partial()}
+        for name, rows, filled in zip(names, self.rows, self.filled, strict=True):
+            row[f"task/{name}/replay_rows"] = float(rows)
+            row[f"task/{name}/replay_fill"] = float(filled) / self._slots
+        return row
 
     # -- checkpoint ------------------------------------------------------------------------------
 
