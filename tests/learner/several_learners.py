@@ -18,16 +18,21 @@ TIMEOUT_S = 60.0
 DEADLINE_S = 180.0
 
 
-def together(work: Callable[..., Any], *arguments: Any, learners: int = 2) -> list[Any]:
+def together(
+    work: Callable[..., Any], *arguments: Any, learners: int = 2, timeout_s: float = TIMEOUT_S
+) -> list[Any]:
     """Return what `work(exchange, *arguments)` returns in each of several processes.
 
     `work` is a function of a module; what it returns can be pickled. A process that ends without a
     word, as those do that a test ends on purpose, gives None.
     """
     context = torch.multiprocessing.get_context("spawn")
-    answers, ports = context.Queue(), context.Queue()
+    answers, ports, all_there = context.Queue(), context.Queue(), context.Barrier(learners)
     processes = [
-        context.Process(target=_work, args=(rank, learners, ports, answers, work, arguments))
+        context.Process(
+            target=_work,
+            args=(rank, learners, timeout_s, all_there, ports, answers, work, arguments),
+        )
         for rank in range(learners)
     ]
     for process in processes:
@@ -53,10 +58,17 @@ def together(work: Callable[..., Any], *arguments: Any, learners: int = 2) -> li
 
 
 def _work(
-    rank: int, learners: int, ports: Any, answers: Any, work: Callable[..., Any], arguments: Any
+    rank: int,
+    learners: int,
+    timeout_s: float,
+    all_there: Any,
+    ports: Any,
+    answers: Any,
+    work: Callable[..., Any],
+    arguments: Any,
 ) -> None:
     torch.set_num_threads(1)
-    exchange = ProcessExchange(rank, learners, torch.device("cpu"), TIMEOUT_S)
+    exchange = ProcessExchange(rank, learners, torch.device("cpu"), timeout_s)
     try:
         if rank == 0:
             port = exchange.open_door("127.0.0.1")
@@ -64,6 +76,8 @@ def _work(
                 ports.put(port)
         else:
             port = ports.get(timeout=TIMEOUT_S)
+        # Where cores are busy, processes start at very different times.
+        all_there.wait(DEADLINE_S)
         exchange.meet("127.0.0.1", port, "127.0.0.1")
         answers.put((rank, work(exchange, *arguments), None))
     except BaseException:
