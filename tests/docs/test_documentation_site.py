@@ -106,6 +106,12 @@ def test_formulas_are_drawn_without_a_script(site: Path) -> None:
         formula(r"\nosuch{a}")
 
 
+def test_the_readmes_links_and_pictures_are_there() -> None:
+    targets = re.findall(r"\]\(([^)#:]+)[^):]*\)", (HOME / "README.md").read_text("utf-8"))
+    assert len(targets) > 15
+    assert [target for target in targets if not (HOME / target).exists()] == []
+
+
 def test_a_link_that_leads_nowhere_stops_the_build(tmp_path: Path) -> None:
     (tmp_path / "docs").mkdir()
     (tmp_path / "mkdocs.yml").write_text("site_name: small\n")
