@@ -63,8 +63,16 @@ def derived(
     Without a checkpoint it is the baseline from scratch. Fitted to the tasks are: the actions
     (Atari's `auto` would choose by game), a batch that they can share equally, and the method of
     joining gradients, which one task alone does not need.
+
+    Raises:
+        BadInput: `masks` are chosen of a run that has none.
     """
     config, found = parent.config, parent.checkpoint
+    if masks != "voted" and config.gradients.method != "harmony":
+        raise BadInput(
+            f"--masks {masks} needs a run of gradients.method harmony, and {parent.path} is one "
+            f"of {config.gradients.method}: leave it out"
+        )
     kind = "scratch" if found is None else "finetune"
     task = "-" + "-".join(names[0].split("/")[1:]) if len(names) == 1 else ""
     update: dict[str, Any] = {
@@ -157,11 +165,6 @@ def _check_network(config: RunConfig, parent: Parent) -> None:
 def _check_masks(config: RunConfig, parent: Parent) -> None:
     choice = config.initial.masks
     masked = parent.config.gradients.method == "harmony"
-    if choice != "voted" and not masked:
-        raise BadInput(
-            f"--masks {choice} needs a run of gradients.method harmony, and {parent.path} is one "
-            f"of {parent.config.gradients.method}: leave it out"
-        )
     if config.gradients.method == "harmony" and not masked:
         raise BadInput(
             f"gradients.method harmony needs masks to begin with, and {parent.path} has none: "

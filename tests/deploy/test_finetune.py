@@ -314,6 +314,11 @@ WRONG = {
         "--masks source:counting/1 needs a run of gradients.method harmony, and runs/parent is one "
         "of mean: leave it out",
     ),
+    "no masks to leave out": (
+        ["--masks", "dense"],
+        "--masks dense needs a run of gradients.method harmony, and runs/parent is one of mean: "
+        "leave it out",
+    ),
     "a checkpoint that is not there": (
         ["--checkpoint", "runs/parent/checkpoints/step_000000007"],
         "there is no checkpoint at runs/parent/checkpoints/step_000000007",
