@@ -206,6 +206,11 @@ class RunDirectory:
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"]) or "config"
+            if first["type"] == "extra_forbidden":
+                raise BadInput(
+                    f"{file}: {where} is no setting of this version of Repertory: another one made "
+                    "the run"
+                ) from error
             raise BadInput(f"{file}: {where}: {first['msg']}") from error
 
     def event(self, kind: str, **fields: Any) -> None:

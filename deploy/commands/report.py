@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import Field
 
 from deploy.commands import Page, parse
+from deploy.terminal_warnings import warnings_shown
 from repertory.config import Settings
 from repertory.errors import BadInput
 
@@ -41,16 +42,18 @@ def run(tokens: Sequence[str]) -> int:
         _check(chosen.out)
     from deploy.report.runs import find, grouped, read
 
-    paths, references = find(chosen.runs), find(chosen.reference)
+    with warnings_shown():
+        paths, references = find(chosen.runs), find(chosen.reference)
     out = chosen.out or (chosen.runs[0] if len(chosen.runs) == 1 else Path()) / "report.html"
     out = out.expanduser()
     _check(out)
 
     from deploy.report import page as pages
 
-    runs = [read(path) for path in paths]
-    groups = grouped(runs)
-    text = pages.render(groups, [read(path) for path in references], out)
+    with warnings_shown():
+        runs = [read(path) for path in paths]
+        groups = grouped(runs)
+        text = pages.render(groups, [read(path) for path in references], out)
     try:
         pages.write(out, text)
     except OSError as error:

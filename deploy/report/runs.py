@@ -90,7 +90,10 @@ class Group:
 
 
 def find(paths: Sequence[Path]) -> list[Path]:
-    """Return run directories: each path is one, or holds some. BadInput for anything else."""
+    """Return run directories: each path is one, or holds some. BadInput for anything else.
+
+    Of the runs that a path holds, those whose config cannot be read are left out with a warning.
+    """
     found: dict[Path, Path] = {}
     for path in paths:
         path = path.expanduser()
@@ -99,6 +102,7 @@ def find(paths: Sequence[Path]) -> list[Path]:
                 file.parent
                 for file in path.glob(f"*/{CONFIG}")
                 if RunDirectory(file.parent).checkpoints.is_dir()  # exported agents have none
+                and _readable(file.parent)
             )
             if not inside:
                 raise BadInput(
@@ -109,6 +113,15 @@ def find(paths: Sequence[Path]) -> list[Path]:
         for run in inside:
             found.setdefault(run.resolve(), run)
     return list(found.values())
+
+
+def _readable(run: Path) -> bool:
+    try:
+        RunDirectory(run).read_config()
+    except BadInput as error:
+        log.warning("a run is left out: %s", error)
+        return False
+    return True
 
 
 def read(path: Path) -> ReportedRun:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -157,6 +158,23 @@ def test_a_run_that_has_written_nothing_yet_has_a_page(command, tmp_path):
     page = Reader((tmp_path / "run" / "report.html").read_text())
     assert "run has written no metrics yet." in page.words
     assert page.count("svg") == 0
+
+
+def test_a_run_of_another_version_in_a_folder_is_left_out_with_a_warning(command, tmp_path):
+    for name in ("known", "other"):
+        reported_run(tmp_path / "runs", name, rows=made_up_rows(1))
+    file = tmp_path / "runs" / "other" / "config.json"
+    content = json.loads(file.read_text())
+    content["config"]["learner"]["gone"] = 3
+    file.write_text(json.dumps(content))
+    outcome = command("report", "runs")
+    assert outcome.code == 0
+    why = "runs/other/config.json: learner.gone is no setting of this version of Repertory"
+    assert f"repertory: warning: a run is left out: {why}" in outcome.err
+    assert "report.html: 1 run in 1 group" in outcome.out
+    named = command("report", "runs/other")
+    assert named.code == 2
+    assert named.sentence.startswith(why)
 
 
 def test_damaged_lines_are_said_on_the_page(command, tmp_path):

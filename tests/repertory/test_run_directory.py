@@ -127,7 +127,10 @@ def test_config_and_protocol_come_back(tmp_path: Path) -> None:
         ('{"format": 1, "config"', "is damaged"),
         ("[]", "is not the config of a run"),
         ('{"format": 9, "config": {}, "protocol": {}}', "has format 9; this version reads 1"),
-        ('{"format": 1, "config": {"sead": 1}, "protocol": {}}', "sead: Extra inputs"),
+        (
+            '{"format": 1, "config": {"sead": 1}, "protocol": {}}',
+            "sead is no setting of this version",
+        ),
         ('{"format": 1, "config": {"actors": {"count": 0}}, "protocol": {}}', r"actors\.count: "),
     ],
 )
