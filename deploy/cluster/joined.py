@@ -86,19 +86,11 @@ def joined_experience(shares: Sequence[State]) -> State:
     """
     joined = without_contents(shares[0])
     joined["refused"] = sum(int(share["refused"]) for share in shares)
-    if "counters" in joined:
-        joined["counters"] = {
-            task: _counters([share["counters"][task] for share in shares])
-            for task in joined["counters"]
-        }
-    if "records" in joined:
-        joined["records"] = {
-            task: {
-                "steps": sum(int(share["records"][task]["steps"]) for share in shares),
-                "success": [each for share in shares for each in share["records"][task]["success"]],
+    for books in ("counters", "records"):
+        if books in joined:
+            joined[books] = {
+                task: _counted([share[books][task] for share in shares]) for task in joined[books]
             }
-            for task in joined["records"]
-        }
     return joined
 
 
@@ -107,8 +99,16 @@ def without_contents(experience: State) -> State:
     return {name: part for name, part in experience.items() if name not in _CONTENTS}
 
 
-def _counters(of_learners: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    return {
-        name: (max if name == "lag_max" else sum)(int(own[name]) for own in of_learners)
-        for name in of_learners[0]
-    }
+def _counted(of_learners: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what several learners counted of a task: numbers added up, lists one after another."""
+    joined: dict[str, Any] = {}
+    for name, first in of_learners[0].items():
+        own = [counted[name] for counted in of_learners]
+        match first:
+            case list():
+                joined[name] = [each for entries in own for each in entries]
+            case np.ndarray():
+                joined[name] = _added([counts[None] for counts in own])[0]
+            case _:
+                joined[name] = max(own) if name == "lag_max" else sum(own)
+    return joined

@@ -14,6 +14,7 @@ import numpy as np
 import psutil
 import pytest
 import small_runs
+from off_policy_runs import counting_control_config
 from ray import cloudpickle
 from small_runs import check_counting_column, counting_config, new_run, rows
 
@@ -22,7 +23,14 @@ from deploy.cluster import learners
 from deploy.cluster.learner_host import LearnerHost
 from deploy.cluster.supervisor import Supervisor
 from repertory import checkpoint
-from repertory.config import CheckpointConfig, CountingConfig, EvaluationConfig, RunConfig
+from repertory.config import (
+    CheckpointConfig,
+    CountingConfig,
+    EvaluationConfig,
+    GuideConfig,
+    RunConfig,
+    SacConfig,
+)
 from repertory.run_directory import RunDirectory
 from repertory.types import Unroll
 
@@ -41,7 +49,15 @@ def two_learners(count: int = 2, **changes: Any) -> RunConfig:
     return config.model_copy(update={"learner": learner})
 
 
-class WatchedLearnerHost(LearnerHost):
+class TellingLearnerHost(LearnerHost):
+    """A learner that tells what it holds."""
+
+    async def seen(self) -> dict[str, Any]:
+        """Return what this learner holds after how many updates."""
+        return {"updates": self._loop.updates, "learner": self._learner.state()}
+
+
+class WatchedLearnerHost(TellingLearnerHost):
     """A learner that checks its batches, and tells whose unrolls it learned from."""
 
     def __init__(self, *arguments: Any) -> None:
@@ -65,16 +81,14 @@ class WatchedLearnerHost(LearnerHost):
         self._learner.update = update  # type: ignore[method-assign]
 
     async def seen(self) -> dict[str, Any]:
-        """Return what this learner has seen, and what it holds."""
-        return {
-            "workers": dict(self.workers),
-            "tasks": dict(self.tasks),
-            "updates": self._loop.updates,
-            "learner": self._learner.state(),
-        }
+        """Return besides whose unrolls came here, and which tasks' rows were learned from."""
+        tasks, workers = dict(self.tasks), dict(self.workers)
+        return await super().seen() | {"workers": workers, "tasks": tasks}
 
 
-def ends_of(monkeypatch: pytest.MonkeyPatch) -> list[list[dict[str, Any]]]:
+def ends_of(
+    monkeypatch: pytest.MonkeyPatch, host: type[TellingLearnerHost]
+) -> list[list[dict[str, Any]]]:
     """Let every run say what each of its learners had seen when all of them had stopped."""
     import ray
 
@@ -86,7 +100,7 @@ def ends_of(monkeypatch: pytest.MonkeyPatch) -> list[list[dict[str, Any]]]:
         found.append(ray.get([host.seen.remote() for host in self._hosts], timeout=60))
 
     monkeypatch.setattr(learners.Learners, "stop", stopped)
-    monkeypatch.setattr(learners, "LearnerHost", WatchedLearnerHost)
+    monkeypatch.setattr(learners, "LearnerHost", host)
     return found
 
 
@@ -98,7 +112,7 @@ def events(run: RunDirectory, kind: str) -> list[dict[str, Any]]:
 def test_two_learners_have_workers_of_their_own_and_stay_the_same_and_one_goes_on_from_both(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ends = ends_of(monkeypatch)
+    ends = ends_of(monkeypatch, WatchedLearnerHost)
     config = two_learners()
     run = new_run(tmp_path, config)
     assert cluster.train(config, run, False) == 0
@@ -134,7 +148,7 @@ def test_two_learners_have_workers_of_their_own_and_stay_the_same_and_one_goes_o
 def test_a_learner_that_dies_takes_the_others_back_to_the_checkpoint_with_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ends = ends_of(monkeypatch)
+    ends = ends_of(monkeypatch, WatchedLearnerHost)
     config = two_learners(
         total_steps=10**9,
         checkpoint=CheckpointConfig(every_updates=20),
@@ -171,3 +185,37 @@ def test_a_learner_that_dies_takes_the_others_back_to_the_checkpoint_with_it(
     state, _, _ = checkpoint.load_latest(run.checkpoints)
     counted = sum(own["steps"] for own in state["experience"]["counters"].values())
     assert counted == state["counters"]["env_steps"]
+
+
+@pytest.mark.slow
+def test_two_learners_replay_apart_and_go_on_from_a_checkpoint_with_what_each_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends = ends_of(monkeypatch, TellingLearnerHost)
+    base = counting_control_config(runtime="cluster", evaluation=QUIET, total_steps=3_000)
+    config = base.model_copy(
+        update={
+            "learner": base.learner.model_copy(update={"count": 2}),
+            "replay": base.replay.model_copy(update={"place": "process", "saved": True}),
+            "algorithm": SacConfig(exploration_steps=20, guide=GuideConfig(kind="qmp", step=4)),
+        }
+    )
+    run = new_run(tmp_path, config)
+    assert cluster.train(config, run, False) == 0
+    state, _, _ = checkpoint.load_latest(run.checkpoints)
+    held = [share["rings"] for share in state["shares"]]
+    assert len(held) == 2
+    assert "rings" not in state["experience"]
+    longer = config.model_copy(update={"total_steps": 5_000})
+    assert cluster.train(longer, run, True) == 0
+    after, _, _ = checkpoint.load_latest(run.checkpoints)
+    assert after["counters"]["env_steps"] >= 5_000
+    for before, own in zip(state["shares"], after["shares"], strict=True):
+        for task, records in before["records"].items():
+            assert own["records"][task]["steps"] > records["steps"]
+    counted = sum(own["steps"] for own in after["experience"]["records"].values())
+    assert counted == after["counters"]["env_steps"]
+    for first, second in ends:
+        first["learner"].pop("gradients"), second["learner"].pop("gradients")
+        np.testing.assert_equal(first["learner"], second["learner"])
+        assert first["updates"] > 20

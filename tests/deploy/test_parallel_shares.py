@@ -139,6 +139,7 @@ def test_experience_of_several_learners_is_one_that_a_single_learner_takes_up(
         if off_policy:
             share["records"][tasks[0].name]["steps"] = 10 + number
             share["records"][tasks[0].name]["success"] = [True, False]
+            share["records"][tasks[0].name]["guides"][0] = 5 + number
         else:
             share["counters"][tasks[0].name] |= {"steps": 10 + number, "lag_max": 3 - number}
     joined = joined_experience(shares)
@@ -147,5 +148,8 @@ def test_experience_of_several_learners_is_one_that_a_single_learner_takes_up(
     if off_policy:
         assert joined["records"][tasks[0].name]["success"] == [True, False] * 2
         assert "rings" not in joined
+        guides = held.guide_counts()
+        assert guides is not None
+        assert guides[0, 0] == 11
     else:
         assert joined["counters"][tasks[0].name]["lag_max"] == 3
