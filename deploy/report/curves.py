@@ -5,6 +5,7 @@ Axes: S seeds, K points.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -38,6 +39,17 @@ class Curve:
         """Mean of the seeds' last values, and half the width of its interval."""
         values = np.array([y[-1] for _, y in self.seeds])
         return float(values.mean()), half_width(values)
+
+
+def by_seed(group: Group) -> list[list[ReportedRun]]:
+    """Return what counts as one seed each: a run, or one seed's runs tuned to a task each."""
+    seeds: dict[tuple[int, int], list[ReportedRun]] = {}
+    before: Counter[tuple[int, tuple[str, ...]]] = Counter()
+    for run in group.runs:
+        # A seed's second run on the same tasks is another sample, like another seed's.
+        seeds.setdefault((run.seed, before[run.seed, run.tasks]), []).append(run)
+        before[run.seed, run.tasks] += 1
+    return list(seeds.values())
 
 
 def half_widths(values: Float64[np.ndarray, "S K"]) -> Float64[np.ndarray, " K"]:
@@ -93,7 +105,12 @@ def metric(name: str) -> Callable[[ReportedRun], Points | None]:
 def mean_over(run: ReportedRun, names: Sequence[str]) -> Points | None:
     """Return the mean of several metrics, from where all of them have begun."""
     found = [points for points in (metric(name)(run) for name in names) if points is not None]
-    if not found or len(found) < len(names):
+    return mean_of(found) if len(found) == len(names) else None
+
+
+def mean_of(found: Sequence[Points]) -> Points | None:
+    """Return the mean of several series, from where all have begun to where the first ends."""
+    if not found:
         return None
     first, last = max(x[0] for x, _ in found), min(x[-1] for x, _ in found)
     grid = np.unique(np.concatenate([x for x, _ in found]))

@@ -12,7 +12,16 @@ from markupsafe import Markup
 
 from deploy.report.charts import LARGE, MEDIUM, SPARK, Size, chart
 from deploy.report.comparisons import Scale
-from deploy.report.curves import Curve, Points, curve_of, mean_over, metric, of_groups
+from deploy.report.curves import (
+    Curve,
+    Points,
+    by_seed,
+    curve_of,
+    mean_of,
+    mean_over,
+    metric,
+    of_groups,
+)
 from deploy.report.numbers import compact, with_interval
 from deploy.report.runs import Group, ReportedRun
 from deploy.report.series import QUEUE_FILL, REPLAY_FILL
@@ -218,8 +227,11 @@ def _panel(
     overall = []
     for group in groups:
         seeds: list[Points] = []
-        for run in group.runs:
-            mean = mean_over(run, [f"{prefix}{task}/{measure}" for task in run.tasks])
+        for runs in by_seed(group):
+            of_runs = (
+                mean_over(run, [f"{prefix}{task}/{measure}" for task in run.tasks]) for run in runs
+            )
+            mean = mean_of([points for points in of_runs if points is not None])
             if mean is not None:
                 seeds.append(mean)
         curve = curve_of(group.index, seeds, LARGE.points)

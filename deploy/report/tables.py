@@ -9,7 +9,7 @@ from itertools import permutations
 import numpy as np
 
 from deploy.report.comparisons import Scale, values_of
-from deploy.report.curves import half_width
+from deploy.report.curves import by_seed, half_width
 from deploy.report.evaluations import Evaluation
 from deploy.report.numbers import MISSING, compact, duration, percentage, plain, with_interval
 from deploy.report.runs import Group
@@ -52,12 +52,12 @@ def overview(groups: Sequence[Group], policy: str) -> Table:
         steps = [run.metrics.env_steps for run in group.runs]
         budget = int(group.runs[0].settings["total_steps"])
         done = min(steps) / budget
-        seeds = ", ".join(str(run.seed) for run in group.runs)
+        seeds = [str(runs[0].seed) for runs in by_seed(group)]
         rows.append(
             (
                 group.label,
                 [
-                    Cell(f"{len(group.runs)} ({seeds})"),
+                    Cell(f"{len(seeds)} ({', '.join(seeds)})"),
                     Cell(str(len(group.tasks))),
                     Cell(compact(min(steps)) + ("" if done >= 0.999 else f" of {compact(budget)}")),
                     Cell(duration(max(run.metrics.wall_s for run in group.runs))),
@@ -186,9 +186,10 @@ def _estimate(one: Estimate) -> str:
 def _reached(group: Group, policy: str, *, success: bool) -> str:
     """Return the mean over tasks of the newest evaluations, over seeds."""
     means = []
-    for run in group.runs:
+    for runs in by_seed(group):
         found = [
             one.success if success else one.mean
+            for run in runs
             for one in run.evaluations
             if one.policy == policy and one.task in run.tasks
         ]

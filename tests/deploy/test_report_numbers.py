@@ -12,6 +12,7 @@ from reported_runs import evaluated, groups_in, reported_run
 from deploy import schema
 from deploy.overrides import resolve, scan
 from deploy.report import comparisons, figures, repeating, tables
+from deploy.report.curves import by_seed
 from deploy.report.numbers import compact, with_interval
 from deploy.report.runs import read
 from repertory.config import RunConfig
@@ -212,3 +213,29 @@ def test_a_fine_tuned_run_is_repeated_from_its_parent(tmp_path: Path) -> None:
         )
     gone = reported_run(tmp_path, "c", initial={"parent": "/gone", "reuse": "all"})
     assert "# /gone is not here" in repeating.command(read(gone.path))
+
+
+def test_runs_of_one_seed_tuned_to_a_task_each_are_one_sample(tmp_path: Path) -> None:
+    for seed in (1, 2):
+        for task in (7, 8, 9):
+            run = reported_run(
+                tmp_path,
+                f"tuned-{seed}-{task}",
+                seed=seed,
+                recipe=f"a-finetune-{task}",
+                tasks=[f"counting/{task}"],
+                initial={"parent": "parent", "reuse": "all"},
+            )
+            evaluated(run, {f"counting/{task}": [10.0 * task + seed]})
+    groups = groups_in(tmp_path)
+    ((label, cells),) = tables.overview(groups, "greedy").rows
+    assert label == "a fine-tuned"
+    # 71, 81, 91 and 72, 82, 92: two seeds, of which no interval is shown.
+    assert [cells[0].text, cells[1].text, cells[4].text] == ["2 (1, 2)", "3", "81.5"]
+    assert [[run.seed for run in runs] for runs in by_seed(groups[0])] == [[1] * 3, [2] * 3]
+
+
+def test_the_same_seed_twice_is_two_samples(tmp_path: Path) -> None:
+    for name in ("once", "again"):
+        reported_run(tmp_path, name, seed=4)
+    assert [len(runs) for runs in by_seed(groups_in(tmp_path)[0])] == [1, 1]
