@@ -27,7 +27,7 @@ from deploy.cluster.joined import (
 )
 from deploy.cluster.learner_host import LearnerHost
 from deploy.cluster.messages import Heartbeat, Report
-from deploy.cluster.replay_host import ReplayHost, ReplayLost
+from deploy.cluster.replay_host import STATE_S, ReplayHost, ReplayLost
 from deploy.cluster.worker_door import Published
 from deploy.experts import expert_arrays
 from deploy.finetuning.parent import initial_weights
@@ -38,7 +38,8 @@ from repertory.ports import State
 log = logging.getLogger(__name__)
 
 START_S = 300.0
-CHECKPOINT_S = 120.0
+CHECKPOINT_S = STATE_S + ANSWER_S
+"""A learner may wait so long for its replay's contents: what is slow must not count as lost."""
 CAUSE_S = 1.0
 """After one learner lost another, so long for the cause to come to light."""
 
@@ -95,7 +96,7 @@ class Learners:
         started = [
             host.start.remote(own, place) for host, own in zip(self._hosts, states, strict=True)
         ]
-        self._ask(started, START_S, "to start")
+        self._ask(started, START_S + STATE_S, "to start")
 
     @property
     def first(self) -> Any:
