@@ -56,7 +56,7 @@ RUNS: dict[str, RunConfig] = {
     "vtrace, clipped": on_policy(reduction="sum", clip_norm=0.5),
     "vtrace, gradients measured": on_policy(measured=2),
     "sac": off_policy_config(SacConfig(rescale="inverse_temperature")),
-    "sac, maskout": off_policy_config(SacConfig(maskout=1.0), heads="per_task"),
+    "sac, maskout": off_policy_config(SacConfig(maskout=7.0, maskout_from=0), heads="per_task"),
     "td3": off_policy_config(Td3Config()),
 }
 
