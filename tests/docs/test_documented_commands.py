@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 from deploy.cli import main
 from deploy.commands import SUMMARIES
@@ -102,6 +103,35 @@ def test_every_documented_command_is_accepted(
         case _:
             code, sentence = said(name, *rest)
             assert code == 0, sentence
+
+
+def test_the_settings_file_on_a_page_is_accepted(said: Callable[..., tuple[int, str]]) -> None:
+    Path("suite.yaml").write_text(_yaml_of("add-an-atari-suite"))
+    code, sentence = said("train", "single-task", "--config", "suite.yaml", "--dry-run")
+    assert code == 0, sentence
+
+
+def test_a_sweeps_agent_is_understood(said: Callable[..., tuple[int, str]]) -> None:
+    sweep = yaml.safe_load(_yaml_of("sweep"))
+    given = [
+        f"--{name}={value}"
+        for name, allowed in sweep["parameters"].items()
+        for value in allowed.get("values") or (allowed["min"], allowed["max"])
+    ]
+    assert len(given) > 6
+    program, *words, arguments = sweep["command"]
+    assert (program, arguments) == ("repertory", "${args}")
+    for flag in given:
+        code, sentence = said(*words, flag, "--dry-run")
+        assert code == 0, sentence
+    code, sentence = said(*words, "--optimiser.learning_rat=1", "--dry-run")
+    assert code == 2
+    assert "Did you mean 'optimiser.learning_rate'" in sentence
+
+
+def _yaml_of(page: str) -> str:
+    text = (HOME / "docs" / "how-to" / f"{page}.md").read_text("utf-8")
+    return re.findall(r"^```yaml\n(.*?)^```", text, re.M | re.S)[0]
 
 
 def _accepted_by_benchmark(benchmark: str, options: list[str]) -> None:
