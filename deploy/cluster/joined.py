@@ -20,7 +20,6 @@ _SUMMED = (
     "environment_errors",
     "rows",
     "rows_open",
-    "windows_partial",
     "stream_breaks",
     "refused",
     "dropped_overflow",

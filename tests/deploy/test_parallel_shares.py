@@ -119,6 +119,12 @@ def test_metrics_of_learners_are_added_averaged_or_the_largest_by_what_they_are(
     }
 
 
+def test_shares_stay_shares_and_counters_are_those_of_all() -> None:
+    names = {"replay/windows_partial", "task/a/replay_fill", "task/a/guided", "task/a/queue"}
+    joined = joined_metrics([dict.fromkeys(names, 0.5), dict.fromkeys(names, 1.0)])
+    assert joined == dict.fromkeys(names, 0.75)
+
+
 def test_heartbeats_are_one_and_tell_of_any_failure() -> None:
     failure = RuntimeError("x")
     beat = joined_heartbeat(
