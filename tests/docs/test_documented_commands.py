@@ -26,7 +26,7 @@ RUN_MISSING = r"there is no (run directory|directory|checkpoint)|neither a run d
 def commands_of(text: str) -> list[str]:
     """Return the commands of a page: lines of its blocks, and code within sentences."""
     found = []
-    blocks = re.findall(r"^```(?:bash|console)?\n(.*?)^```", text, re.M | re.S)
+    blocks = re.findall(r"^```(?:bash|sh)?\n(.*?)^```", text, re.M | re.S)
     for line in re.sub(r"\\\n\s*", "", "\n".join(blocks)).splitlines():
         if match := re.match(r"(?:[A-Z_]+=\S+ )*(?:\S*/)?repertory\s.*", line):
             found.append(match[0])
