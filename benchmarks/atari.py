@@ -7,17 +7,14 @@ the Ray runtime, and the efficiency: that rate over what the cores could do at t
 from __future__ import annotations
 
 import os
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
-from pathlib import Path
 from statistics import median
 
 import numpy as np
-import psutil
 import torch
 import tyro
 from rich.console import Console
@@ -25,6 +22,7 @@ from rich.table import Table
 
 from actors.stacking import RollingStack
 from benchmarks import atari_lanes
+from benchmarks.end_to_end import EndToEnd, end_to_end
 from deploy import build
 from envs.registry import make_lanes
 from repertory.config import (
@@ -77,19 +75,6 @@ class Costs:
     def total(self) -> float:
         """One agent step from emulation to learning."""
         return self.lanes + self.inference + self.update
-
-
-@dataclass(frozen=True)
-class EndToEnd:
-    """What training did over the window."""
-
-    steps_per_s: float
-    steps_per_cpu_s: float
-    cores_busy: float
-    lag: float
-    pss_mib: tuple[float, float]
-    """Of the largest worker at the window's start and end: shared pages count in their share."""
-    rss_mib: float
 
 
 def config_of(options: Options) -> RunConfig:
@@ -195,72 +180,9 @@ def update_alone(config: RunConfig, windows: int) -> float:
     return cpu_microseconds(lambda: learner.update(ready, 0.0), steps, windows)
 
 
-def end_to_end(config: RunConfig, seconds: float) -> EndToEnd:
-    """Train on Ray for `seconds` after warm-up; count steps, CPU time of all processes, memory."""
-    import ray
-
-    from deploy.cluster.ray_session import ray_session
-    from deploy.cluster.supervisor import Supervisor
-    from deploy.recorder import Recorder
-    from deploy.sinks import sinks_of
-    from repertory.run_directory import RunDirectory
-
-    tasks = build.tasks_of(config)
-    with tempfile.TemporaryDirectory() as folder, ray_session(config):
-        run = RunDirectory.create(Path(folder), "bench", "bench")
-        with open(os.devnull, "w") as nothing:
-            recorder = Recorder(
-                config, tasks, run, sinks_of(config, tasks, run, Console(file=nothing))
-            )
-            supervisor = Supervisor(config, run, recorder)
-            supervisor.start(None)
-            while supervisor.heartbeat().updates < 30:
-                time.sleep(0.2)
-            learner = supervisor.learner_actor()
-            ray.get(learner.report.remote(), timeout=60)
-            processes = _session_processes()
-            workers = [psutil.Process(pid) for pid in supervisor.worker_process_ids()]
-            before = [worker.memory_full_info() for worker in workers]
-            cpu, wall = _cpu_seconds(processes), time.perf_counter()
-            steps = supervisor.heartbeat().env_steps
-            time.sleep(seconds)
-            steps = supervisor.heartbeat().env_steps - steps
-            wall = time.perf_counter() - wall
-            cpu = _cpu_seconds(processes) - cpu
-            report = ray.get(learner.report.remote(), timeout=60)
-            after = [worker.memory_full_info() for worker in workers]
-            supervisor.stop()
-            recorder.close()
-    return EndToEnd(
-        steps_per_s=steps / wall,
-        steps_per_cpu_s=steps / cpu,
-        cores_busy=cpu / wall,
-        lag=report.metrics.get("lag/mean", float("nan")),
-        pss_mib=(max(m.pss for m in before) / 2**20, max(m.pss for m in after) / 2**20),
-        rss_mib=max(m.rss for m in after) / 2**20,
-    )
-
-
 def _cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0))
-
-
-def _session_processes() -> list[psutil.Process]:
-    """This process and all below it: driver, Ray's own, learner, workers."""
-    own = psutil.Process()
-    return [own, *own.children(recursive=True)]
-
-
-def _cpu_seconds(processes: Sequence[psutil.Process]) -> float:
-    total = 0.0
-    for process in processes:
-        try:
-            times = process.cpu_times()
-        except psutil.NoSuchProcess:
-            continue
-        total += times.user + times.system
-    return total
 
 
 def costs_on_every_core(config: RunConfig, windows: int) -> Costs:
