@@ -6,7 +6,8 @@
           +------ start, replace ------ Supervisor (driver): metrics, checkpoints, evaluation
 
 Unrolls and weights travel between the actors; the driver only sees counters and, at a checkpoint,
-the learner's state.
+the learner's state. Of several learners (`learners.py`) each has workers of its own; between them
+go the sums of `learner.parallel`, and the driver joins what they tell (`joined.py`).
 """
 
 from deploy.cluster.training import train
