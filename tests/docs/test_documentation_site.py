@@ -11,6 +11,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from pymdownx.superfences import SuperFencesException
 
 from docs.equations import formula
 
@@ -102,8 +103,9 @@ def test_formulas_are_drawn_without_a_script(site: Path) -> None:
     page = (site / "algorithms" / "on-policy.html").read_text(encoding="utf-8")
     assert page.count("<math ") > 5
     assert formula(r"a_1 \\ \frac{b}{c}").count("<math ") == 2
-    with pytest.raises(ValueError, match="nosuch"):
-        formula(r"\nosuch{a}")
+    for wrong in (r"\nosuch{a}", r"\frac{a}{"):
+        with pytest.raises(SuperFencesException, match="in the formula"):
+            formula(wrong)
 
 
 def test_the_readmes_links_and_pictures_are_there() -> None:
@@ -112,11 +114,29 @@ def test_the_readmes_links_and_pictures_are_there() -> None:
     assert [target for target in targets if not (HOME / target).exists()] == []
 
 
-def test_a_link_that_leads_nowhere_stops_the_build(tmp_path: Path) -> None:
+SMALL = """
+site_name: small
+markdown_extensions:
+  - pymdownx.superfences:
+      custom_fences: [{name: math, class: math, format: docs.equations.formula}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [
+        ("[there](there.md#now)", "[here](#here)"),
+        ("```math\n\\nosuch{a}\n```", "```math\n\\frac{a}{b}\n```"),
+    ],
+)
+def test_a_dead_link_or_a_formula_that_cannot_be_drawn_stops_the_build(
+    tmp_path: Path, wrong: str, right: str
+) -> None:
     (tmp_path / "docs").mkdir()
-    (tmp_path / "mkdocs.yml").write_text("site_name: small\n")
+    shutil.copy(HOME / "docs" / "equations.py", tmp_path / "docs")
+    (tmp_path / "mkdocs.yml").write_text(SMALL)
     page = tmp_path / "docs" / "index.md"
-    page.write_text("# Here\n\n[there](there.md#now)\n")
+    page.write_text(f"# Here\n\n{wrong}\n")
     assert build(tmp_path).returncode != 0
-    page.write_text("# Here\n\n[here](#here)\n")
+    page.write_text(f"# Here\n\n{right}\n")
     assert build(tmp_path).returncode == 0
