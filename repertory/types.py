@@ -137,12 +137,9 @@ class Unroll:
 
     observation[H + t] is the observation before step t, observation[H + T] the bootstrap one and
     observation[:H] the history that stacks reach back to. `age[t]` counts the observations since
-    the first of
-    the episode, capped at 255: a stack at t takes observation[H + t - min(k, age[t])] for k =
-    0..H, so that
-    it never crosses an episode's start (the first observation repeats), and age 0 tells a
-    recurrent network to
-    start afresh.
+    the first of the episode, capped at 255: a stack at t takes observation[H + t - min(k, age[t])]
+    for k = 0..H, so that it never crosses an episode's start (the first observation repeats), and
+    age 0 tells a recurrent network to start afresh.
     """
 
     worker: int
