@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -12,9 +11,7 @@ import numpy as np
 from envs.contained import ContainedLanes, FailureBudget
 from envs.registry import make_lanes, task_specs, training_tasks
 from repertory.config import (
-    AtariConfig,
     GuideConfig,
-    MetaworldConfig,
     PpoConfig,
     RunConfig,
     SacConfig,
@@ -25,7 +22,6 @@ from repertory.seeding import integer, stream
 from repertory.types import TaskSpec
 
 if TYPE_CHECKING:
-    from actors.evaluator import MakeLane
     from actors.policy import Policy
     from actors.worker import RolloutWorker
     from deploy.finetuning.transplant import InitialWeights
@@ -280,48 +276,3 @@ def rollout_worker(
         incarnation=incarnation,
     )
     return RolloutWorker(unroller, weights, generators)
-
-
-def evaluation_environment(config: RunConfig) -> RunConfig:
-    """Return the run with the evaluation's protocol: raw rewards, whole games, all else as
-    trained.
-    """
-    match config.environment:
-        case AtariConfig() as atari:
-            whole = atari.model_copy(update={"clip_rewards": False, "life_loss_ends": False})
-            return config.model_copy(update={"environment": whole})
-        case MetaworldConfig() as metaworld:
-            # Success is any step's; returns compare only over whole episodes.
-            whole_episodes = metaworld.model_copy(update={"success_ends": False})
-            return config.model_copy(update={"environment": whole_episodes})
-        case _:
-            return config
-
-
-def evaluation_lane(config: RunConfig, tasks: Sequence[TaskSpec], seed: int) -> MakeLane:
-    """Return a maker of single evaluation lanes, each episode seeded by its task's name and
-    number.
-    """
-    environment = evaluation_environment(config).environment
-
-    def make(position: int, episode: int) -> Lanes:
-        path = ("evaluation", tasks[position].name, episode)
-        return make_lanes(
-            environment, tasks, [position], seed=seed, path=path, run_seed=config.seed
-        )
-
-    return make
-
-
-def with_index(tasks: Sequence[TaskSpec], known: Sequence[TaskSpec]) -> tuple[TaskSpec, ...]:
-    """Return `tasks` numbered as the network knows them; unseen ones get numbers past its last."""
-    numbers = {task.name: task.index for task in known}
-    unseen = len(known)
-    numbered = []
-    for task in tasks:
-        index = numbers.get(task.name)
-        if index is None:
-            index = unseen
-            unseen += 1
-        numbered.append(dataclasses.replace(task, index=index))
-    return tuple(numbered)

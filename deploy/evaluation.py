@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from actors.evaluator import TaskScore, play_episodes
 from deploy import build
+from deploy.evaluation_lanes import evaluation_environment, evaluation_lane
 from deploy.players import player, specs_like_training
 from deploy.saved_agent import saved_agent
 from envs.registry import resolve
@@ -39,7 +40,7 @@ def evaluate_weights(
     treats as unknown: zero-shot evaluation is the same call with other names.
     """
     known = build.tasks_of(config)
-    environment = build.evaluation_environment(config)
+    environment = evaluation_environment(config)
     tasks = specs_like_training(environment, task_names, known)
     scores: list[TaskScore] = []
     for name in policies:
@@ -47,7 +48,7 @@ def evaluate_weights(
         scores += play_episodes(
             player(config, known, weights, name, generator),
             tasks,
-            build.evaluation_lane(config, tasks, seed),
+            evaluation_lane(config, tasks, seed),
             episodes=episodes,
             slots=config.evaluation.lanes,
             max_steps=config.evaluation.max_steps,
@@ -85,7 +86,7 @@ def record(
     """Write scores with the protocol they were taken under to `evaluations/`."""
     trained = {task.name for task in build.tasks_of(config)}
     now = datetime.now(UTC)
-    environment = build.evaluation_environment(config).environment
+    environment = evaluation_environment(config).environment
     body: dict[str, Any] = {
         "env_steps": step,
         "utc": now.isoformat(timespec="seconds"),

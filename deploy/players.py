@@ -9,6 +9,7 @@ import numpy as np
 
 from actors.policy import Policy, RandomPolicy
 from deploy import build
+from deploy.evaluation_lanes import with_index
 from envs.registry import task_specs
 from repertory.config import RunConfig
 from repertory.errors import BadInput
@@ -65,4 +66,4 @@ def specs_like_training(
             f"{together[0].action.size}"
         )
     by_name = {task.name: task for task in together}
-    return build.with_index([by_name[name] for name in names], known)
+    return with_index([by_name[name] for name in names], known)

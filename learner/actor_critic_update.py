@@ -27,9 +27,10 @@ from learner.optimisers import (
 )
 from learner.parallel.exchange import ALONE, Exchange
 from learner.popart import HeadUpdate, accept
+from learner.skipped_updates import SkippedUpdates
 from learner.update_metrics import Report, UpdateMetrics, report_of_parts, report_parts
 from repertory.config import RunConfig
-from repertory.errors import BadInput, NumericalFailure
+from repertory.errors import BadInput
 from repertory.networks.actor_critic import ActorCritic
 from repertory.networks.flat import to_vector
 from repertory.networks.kept_memory import keep_freed_memory
@@ -106,8 +107,7 @@ class ActorCriticUpdate:
         self._optimiser = build_optimiser(self.parameters, config.optimiser)
         self._metrics = UpdateMetrics([task.name for task in tasks], self.device)
         self._learning_rate = config.optimiser.learning_rate
-        self._nonfinite = 0
-        self._nonfinite_in_a_row = 0
+        self._skipped = SkippedUpdates(config.learner.nonfinite_limit)
 
     def receive(self, batch: Unroll) -> TensorBatch:
         """Bring a batch to the device and rebuild its stacks there."""
@@ -160,17 +160,7 @@ class ActorCriticUpdate:
         self.version += 1
         if self.masks is not None:
             self.masks.finish(self.version, progress, self.network)
-        if finite:
-            self._nonfinite_in_a_row = 0
-            return
-        self._nonfinite += 1
-        self._nonfinite_in_a_row += 1
-        limit = self._config.learner.nonfinite_limit
-        if self._nonfinite_in_a_row >= limit:
-            raise NumericalFailure(
-                f"loss or gradients were not finite in {limit} updates in a row; "
-                "lower optimiser.learning_rate, or look at the rewards"
-            )
+        self._skipped.note(finite=finite)
 
     def weights(self) -> Weights:
         """Return what actors need, stamped with the version."""
@@ -181,7 +171,7 @@ class ActorCriticUpdate:
         """Return means since the last call, and the counters and settings of the moment."""
         metrics = self._metrics.read()
         metrics["learner/learning_rate"] = self._learning_rate
-        metrics["learner/nonfinite_updates"] = float(self._nonfinite)
+        metrics["learner/nonfinite_updates"] = float(self._skipped.count)
         metrics.update(self.surgery.metrics())
         if self.masks is not None:
             metrics.update(self.masks.metrics())
@@ -203,8 +193,7 @@ class ActorCriticUpdate:
                 "parameters": optimiser_state(self._optimiser),
             },
             "learning_rate": self._learning_rate,
-            "nonfinite": self._nonfinite,
-            "nonfinite_in_a_row": self._nonfinite_in_a_row,
+            **self._skipped.state(),
             "metrics": self._metrics.state(),
             "gradients": self.surgery.state(),
             "masks": None if self.masks is None else self.masks.state(),
@@ -219,8 +208,7 @@ class ActorCriticUpdate:
         restore_optimiser(self._optimiser, state["optimiser"]["parameters"])
         self.version = int(state["version"])
         self._learning_rate = float(state["learning_rate"])
-        self._nonfinite = int(state["nonfinite"])
-        self._nonfinite_in_a_row = int(state["nonfinite_in_a_row"])
+        self._skipped.restore(state)
         self._metrics.restore(state["metrics"])
         # Runs from before there was a choice of method joined their gradients by the mean.
         if "gradients" in state:

@@ -21,9 +21,9 @@ from learner.guide_report import GuideMetrics
 from learner.guide_windows import prepare, read_windows
 from learner.losses.guide_gates import blocked_by_success, blocked_by_temperature
 from learner.replayed import TensorWindows
+from learner.skipped_updates import SkippedUpdates
 from learner.soft_guide import SoftGuide
 from repertory.config import RunConfig, SacConfig, Td3Config
-from repertory.errors import NumericalFailure
 from repertory.metrics.names import task_metric
 from repertory.networks.control_agent import ControlAgent
 from repertory.networks.masked import MaskedMlp
@@ -53,7 +53,6 @@ class GuideUpdate:
         if not isinstance(algorithm, SacConfig | Td3Config):
             raise ValueError(f"a guide needs sac or td3, got {algorithm.kind}")
         self._agent, self._algorithm, self._settings = agent, algorithm, algorithm.guide
-        self._limit = config.learner.nonfinite_limit
         self._tasks, self._device, self._generator = list(tasks), device, generator
         self.learned: SoftGuide | DqnGuide = (
             SoftGuide(agent, config, device)
@@ -68,8 +67,9 @@ class GuideUpdate:
         self._guided = np.ones(len(self._tasks), dtype=bool)
         self._control_updates = 0
         self._next_decision = algorithm.guide.block_every
-        self._nonfinite = 0
-        self._nonfinite_in_a_row = 0
+        self._skipped = SkippedUpdates(
+            config.learner.nonfinite_limit, "the guide's loss or gradients"
+        )
 
     @property
     def guided(self) -> Bool[np.ndarray, " M"]:
@@ -113,9 +113,10 @@ class GuideUpdate:
         batch = GuideBatch(prepared, reading, counts, maskout, kept)
         report = self.learned.learn(batch, progress)
         if report is None:
-            self._skipped()
+            logger.warning("guide update skipped: a loss or gradient is not finite")
+            self._skipped.note(finite=False)
             return
-        self._nonfinite_in_a_row = 0
+        self._skipped.note(finite=True)
         relabelled = reading.chosen != prepared.windows.guide
         self._metrics.add(report, task=batch.task, counts=counts, relabelled=relabelled)
         if self._settings.policy_filter != "off":
@@ -162,7 +163,7 @@ class GuideUpdate:
             filtering=self._settings.policy_filter != "off",
         )
         metrics |= self.learned.metrics()
-        metrics["guide/nonfinite_updates"] = float(self._nonfinite)
+        metrics["guide/nonfinite_updates"] = float(self._skipped.count)
         metrics["guide/blocked"] = 1.0 - float(self._guided.mean())
         for task, guided in zip(self._tasks, self._guided, strict=True):
             metrics[task_metric(task.name, "blocked")] = float(not guided)
@@ -176,8 +177,7 @@ class GuideUpdate:
             "guided": self._guided.copy(),
             "control_updates": self._control_updates,
             "next_decision": self._next_decision,
-            "nonfinite": self._nonfinite,
-            "nonfinite_in_a_row": self._nonfinite_in_a_row,
+            **self._skipped.state(),
             "generator": self._generator.get_state().numpy().copy(),
             "metrics": self._metrics.state(),
         }
@@ -188,18 +188,6 @@ class GuideUpdate:
         self._guided = np.array(state["guided"], dtype=bool)
         self._control_updates = int(state["control_updates"])
         self._next_decision = int(state["next_decision"])
-        self._nonfinite = int(state["nonfinite"])
-        self._nonfinite_in_a_row = int(state["nonfinite_in_a_row"])
+        self._skipped.restore(state)
         self._generator.set_state(torch.tensor(state["generator"]))
         self._metrics.restore(state["metrics"])
-
-    def _skipped(self) -> None:
-        """Count an update that was not finite."""
-        self._nonfinite += 1
-        self._nonfinite_in_a_row += 1
-        logger.warning("guide update skipped: a loss or gradient is not finite")
-        if self._nonfinite_in_a_row >= self._limit:
-            raise NumericalFailure(
-                f"the guide's loss or gradients were not finite in {self._limit} updates in a "
-                "row; lower optimiser.learning_rate, or look at the rewards"
-            )

@@ -31,10 +31,11 @@ from learner.off_policy_metrics import OffPolicyMetrics
 from learner.optimisers import global_norm, learning_rate_at
 from learner.parallel.exchange import ALONE, Exchange, own_rows
 from learner.replayed import TensorReplayBatch, to_device_steps, to_device_windows
+from learner.skipped_updates import SkippedUpdates
 from learner.target_networks import target_of
 from repertory import seeding
 from repertory.config import RunConfig, SacConfig, Td3Config
-from repertory.errors import BadInput, NumericalFailure
+from repertory.errors import BadInput
 from repertory.networks.control_agent import ControlAgent, build_critic
 from repertory.networks.flat import to_vector
 from repertory.networks.kept_memory import keep_freed_memory
@@ -100,8 +101,7 @@ class OffPolicyUpdate:
         if agent.critic is None:
             self._networks["critic"] = self.critic
         self._learning_rate = config.optimiser.learning_rate
-        self._nonfinite = 0
-        self._nonfinite_in_a_row = 0
+        self._skipped = SkippedUpdates(config.learner.nonfinite_limit)
         self.add_task_part("critic", self.critic, _critic_losses)
 
     def add_part(self, name: str, parameters: list[nn.Parameter]) -> None:
@@ -256,17 +256,7 @@ class OffPolicyUpdate:
         self.masks.finish(self.version, progress)
         if self.guide is not None:
             self.guide.refresh(self.version, batch.success_rate)
-        if finite:
-            self._nonfinite_in_a_row = 0
-            return
-        self._nonfinite += 1
-        self._nonfinite_in_a_row += 1
-        limit = self._config.learner.nonfinite_limit
-        if self._nonfinite_in_a_row >= limit:
-            raise NumericalFailure(
-                f"loss or gradients were not finite in {limit} updates in a row; "
-                "lower optimiser.learning_rate, or look at the rewards"
-            )
+        self._skipped.note(finite=finite)
 
     def weights(self) -> Weights:
         """Return what actors need, stamped with the version."""
@@ -278,7 +268,7 @@ class OffPolicyUpdate:
         """Return means since the last call, and the counters and settings of the moment."""
         metrics = self.report.read()
         metrics["learner/learning_rate"] = self._learning_rate
-        metrics["learner/nonfinite_updates"] = float(self._nonfinite)
+        metrics["learner/nonfinite_updates"] = float(self._skipped.count)
         metrics.update(self.surgery.metrics())
         metrics.update(self.masks.metrics())
         return metrics if self.guide is None else {**metrics, **self.guide.metrics()}
@@ -293,8 +283,7 @@ class OffPolicyUpdate:
             "optimiser_kind": self._config.optimiser.kind,
             "noise": self.noise.get_state().numpy().copy(),
             "learning_rate": self._learning_rate,
-            "nonfinite": self._nonfinite,
-            "nonfinite_in_a_row": self._nonfinite_in_a_row,
+            **self._skipped.state(),
             "metrics": self.report.state(),
             "gradients": self.surgery.state(),
             "masks": self.masks.state(),
@@ -319,8 +308,7 @@ class OffPolicyUpdate:
         self.version = int(state["version"])
         self.noise.set_state(torch.tensor(state["noise"]))
         self._learning_rate = float(state["learning_rate"])
-        self._nonfinite = int(state["nonfinite"])
-        self._nonfinite_in_a_row = int(state["nonfinite_in_a_row"])
+        self._skipped.restore(state)
         self.report.restore(state["metrics"])
         # Runs from before there was a choice of method joined their gradients by the mean.
         if "gradients" in state:

@@ -13,6 +13,7 @@ import numpy as np
 
 from actors.stacking import RollingStack
 from deploy import build
+from deploy.evaluation_lanes import evaluation_environment, evaluation_lane
 from deploy.export.folder import open_agent, read_agent
 from deploy.players import PolicyName, player, specs_like_training
 from deploy.saved_agent import SavedAgent
@@ -54,7 +55,7 @@ class ExportedAgent:
         By default the first episode of the run's own evaluations.
         """
         seed = self.config.evaluation.seed if seed is None else seed
-        return build.evaluation_lane(self.config, [self._spec(task)], seed)(0, episode)
+        return evaluation_lane(self.config, [self._spec(task)], seed)(0, episode)
 
     def acting(self, task: str, policy: PolicyName = "greedy", seed: int = 0) -> Act:
         """Return a function that plays one lane of a task; stacks and memory are its own affair."""
@@ -78,5 +79,5 @@ class ExportedAgent:
     def _spec(self, task: str) -> TaskSpec:
         known = build.tasks_of(self.config)
         (name,) = resolve([task], self.config.environment)
-        (spec,) = specs_like_training(build.evaluation_environment(self.config), [name], known)
+        (spec,) = specs_like_training(evaluation_environment(self.config), [name], known)
         return spec

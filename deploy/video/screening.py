@@ -10,6 +10,7 @@ import numpy as np
 from actors.policy import Decision, Policy
 from actors.stacking import RollingStack
 from deploy import build
+from deploy.evaluation_lanes import evaluation_environment, evaluation_lane
 from deploy.players import PolicyName, player, specs_like_training
 from deploy.saved_agent import SavedAgent
 from repertory.config import RunConfig
@@ -91,7 +92,7 @@ class Screening:
         """
         known = build.tasks_of(config)
         self._known = len(known)
-        environment = build.evaluation_environment(config)
+        environment = evaluation_environment(config)
         self.tasks = specs_like_training(environment, task_names, known)
         weights = None if agent is None else agent.weights
         self._policy: Policy = player(
@@ -108,7 +109,7 @@ class Screening:
         guide = build.guide_of(config)
         own_names = [task.name for task in known]
         self._candidates = () if guide is None else tuple(guide.candidate_names(own_names))
-        self._make_lane = build.evaluation_lane(config, self.tasks, seed)
+        self._make_lane = evaluation_lane(config, self.tasks, seed)
         self._index = np.array([task.index for task in self.tasks], np.int32)
         self._max_steps, self._first, self._episodes = max_steps, first_episode, episodes
         self._hold = hold

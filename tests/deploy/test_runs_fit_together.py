@@ -9,6 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from deploy import build
+from deploy.evaluation_lanes import evaluation_lane
 from deploy.preflight import check
 from repertory.config import GuideConfig, MetaworldConfig, RunConfig, Td3Config
 from repertory.recipes import get
@@ -28,7 +29,7 @@ def test_an_evaluation_plays_the_fixed_goals_that_the_run_trains_on() -> None:
     )
     tasks = build.tasks_of(config)
     training = build.make_lanes(config.environment, tasks, [0], seed=config.seed, path=("worker",))
-    evaluated = build.evaluation_lane(config, tasks, config.evaluation.seed)
+    evaluated = evaluation_lane(config, tasks, config.evaluation.seed)
 
     def goals(observations: list[np.ndarray]) -> set[tuple[float, ...]]:
         return {tuple(observation[0, -3:].tolist()) for observation in observations}

@@ -1,0 +1,118 @@
+"""What is allowed and probably not meant: sentences that a run's plan comes with."""
+
+from __future__ import annotations
+
+import os
+
+from deploy import several_learners
+from deploy.build import is_off_policy
+from repertory.config import RunConfig, SacConfig, Td3Config
+from repertory.types import TaskSpec
+
+ROWS_UNDER_MASKS = 16
+"""Rows of a task at which masked updates of 5 x 400 hidden units take 3 times a joint one's time;
+at 64 and more a fifth to two fifths longer.
+"""
+
+
+def warnings(
+    config: RunConfig, tasks: tuple[TaskSpec, ...], lanes: tuple[int, ...]
+) -> tuple[str, ...]:
+    """Return a sentence for each; `lanes` are those of every task."""
+    return (
+        *_uneven_lanes(config, tasks, lanes),
+        *(() if is_off_policy(config) else _long_lag(several_learners.share_of(config, 0))),
+        *_nobody_to_guide(config, len(tasks)),
+        *_few_rows(config, len(tasks)),
+        *_few_cores(config),
+        *_indistinct(config, len(tasks)),
+        *_no_success(config),
+    )
+
+
+def _uneven_lanes(
+    config: RunConfig, tasks: tuple[TaskSpec, ...], lanes: tuple[int, ...]
+) -> list[str]:
+    fewest, most = min(lanes), max(lanes)
+    if fewest == most:
+        return []
+    more = [task.name for task, count in zip(tasks, lanes, strict=True) if count == most]
+    named = ", ".join(more[:3]) + (f" and {len(more) - 3} others" if len(more) > 3 else "")
+    return [
+        f"{sum(lanes)} lanes do not divide evenly over {len(lanes)} tasks: {named} get {most} "
+        f"lanes each, the rest {fewest} (batches still take equal shares); actors.lanes "
+        f"{-(-config.actors.lanes // len(lanes)) * len(lanes)} would be even"
+    ]
+
+
+def _long_lag(config: RunConfig) -> list[str]:
+    in_flight = config.actors.count * config.actors.lanes * config.actors.max_outstanding
+    lag = config.queue.capacity_batches + in_flight / config.learner.batch_size
+    if lag <= config.queue.max_policy_lag:
+        return []
+    return [
+        f"unrolls can be {lag:.0f} updates old when they are learned from, and those older than "
+        f"queue.max_policy_lag {config.queue.max_policy_lag} are dropped: raise it or "
+        "learner.batch_size, or lower actors.lanes"
+    ]
+
+
+def _nobody_to_guide(config: RunConfig, tasks: int) -> list[str]:
+    algorithm = config.algorithm
+    if tasks > 1 or not isinstance(algorithm, SacConfig | Td3Config):
+        return []
+    guide = algorithm.guide
+    if guide.kind == "none" or guide.experts:
+        return []
+    return [
+        f"algorithm.guide.kind {guide.kind} lends the policies of other tasks, and this run has "
+        "one task: it costs time and changes nothing"
+    ]
+
+
+def _few_rows(config: RunConfig, tasks: int) -> list[str]:
+    """Warn where a task's rows are too few to pay for reading the weights once per task."""
+    if config.gradients.method != "harmony":
+        return []
+    steps = 1 if is_off_policy(config) else config.learner.unroll_length
+    rows = config.learner.batch_size * steps / tasks
+    if rows >= ROWS_UNDER_MASKS:
+        return []
+    wanted = -(-ROWS_UNDER_MASKS * tasks // steps)
+    return [
+        f"learner.batch_size {config.learner.batch_size} gives each of {tasks} tasks {rows:.3g} "
+        "rows an update, and with masks every task's rows read all weights: such updates take "
+        f"about 3 times as long as without masks, from learner.batch_size {wanted} on less"
+    ]
+
+
+def _few_cores(config: RunConfig) -> list[str]:
+    cores = len(os.sched_getaffinity(0))
+    if config.runtime == "local" or config.address or config.actors.count <= cores:
+        return []
+    return [
+        f"{config.actors.count} actors share the {cores} cores of this machine; "
+        f"actors.count {cores} is faster, or join a cluster with --address"
+    ]
+
+
+def _indistinct(config: RunConfig, tasks: int) -> list[str]:
+    network = config.network
+    told = network.conditioning != "none" or network.heads == "per_task"
+    if not is_off_policy(config) or tasks == 1 or told:
+        return []
+    return [
+        f"the network is not told which of the {tasks} tasks it plays, so all have one policy: "
+        "use --network.conditioning one_hot or --network.heads per_task"
+    ]
+
+
+def _no_success(config: RunConfig) -> list[str]:
+    algorithm = config.algorithm
+    if not isinstance(algorithm, SacConfig | Td3Config) or algorithm.guide.kind != "ctpg":
+        return []
+    if algorithm.guide.block != "success" or config.environment.suite != "halfcheetah":
+        return []
+    return [
+        "algorithm.guide.block success blocks nothing here: HalfCheetah's tasks know no success"
+    ]
