@@ -58,6 +58,7 @@ class TrajectoryQueues:
         self._faults = FaultRecords(tasks)
         self._playing = list(range(len(self._tasks)))
         self._short_since: float | None = None
+        self._late: set[int] = set()
         self._refused = 0
         self._episodes: list[EpisodeRecord] = []
         self._closed = False
@@ -88,6 +89,7 @@ class TrajectoryQueues:
                 rows = self._rows[task]
                 rows.append(Row(unroll, lane))
                 counters.rows += 1
+                self._late.discard(task)
                 counters.steps += int(valid_steps[lane])
                 if len(rows) > self._bounds[task]:
                     rows.popleft()
@@ -114,7 +116,8 @@ class TrajectoryQueues:
 
         Every task gives floor(B/N) columns and the remaining ones go round the tasks from batch to
         batch. When a task has been empty for `patience_s` its missing columns come from the fullest
-        queues instead, and the gap is counted. A task that nobody plays any more has no share.
+        queues instead, and the gap is counted; later batches do without it at once, until it
+        delivers again. A task that nobody plays any more has no share.
 
         Raises:
             EnvironmentFailure: nobody plays any task.
@@ -133,9 +136,13 @@ class TrajectoryQueues:
                     # Patience outlasts one call: a prefetcher asks again and again, briefly.
                     if self._short_since is None:
                         self._short_since = now
-                    waited_s = now - self._short_since
-                    if self._patience_s is not None and waited_s >= self._patience_s:
+                    short = self._short(shares)
+                    if self._patience_s is not None and (
+                        now - self._short_since >= self._patience_s or short <= self._late
+                    ):
                         shares = self._substitute(shares)
+                        if self._covers(shares):
+                            self._late |= short
                     if not self._covers(shares):
                         if self._closed or (deadline is not None and now >= deadline):
                             return None
@@ -156,6 +163,9 @@ class TrajectoryQueues:
             patience_end = since + self._patience_s
             ends.append(patience_end if patience_end > now else now + 0.05)
         return max(0.0, min(ends) - now) if ends else None
+
+    def _short(self, shares: Sequence[int]) -> set[int]:
+        return {task for task, share in enumerate(shares) if len(self._rows[task]) < share}
 
     def _covers(self, shares: Sequence[int]) -> bool:
         enough = all(len(r) >= share for r, share in zip(self._rows, shares, strict=True))

@@ -145,6 +145,19 @@ def test_an_empty_task_is_left_out_after_patience_and_the_gap_is_counted() -> No
     assert source.metrics()["replay/short_shares"] == 1
 
 
+def test_a_task_that_ran_out_of_patience_is_not_waited_for_again_until_it_delivers() -> None:
+    source = queues(2, 4, bound=20, patience_s=0.1)
+    source.insert(unroll([0] * 8))
+    assert source.next_batch(0.0) is None
+    assert source.next_batch(30.0) is not None
+    again = source.next_batch(0.0)
+    assert again is not None
+    assert again.task.tolist() == [0, 0, 0, 0]
+    source.insert(unroll([0] * 8 + [1], sequence=2))
+    # It is back, with one row of the two of its share, and is waited for as at first.
+    assert source.next_batch(0.0) is None
+
+
 def test_a_full_queue_drops_its_oldest_row_and_counts_it() -> None:
     source = queues(1, 2, bound=3)
     for sequence in range(1, 6):
