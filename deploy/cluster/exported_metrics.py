@@ -34,7 +34,8 @@ class ExportedMetrics:
     def write(self, row: Mapping[str, float | int | str]) -> None:
         """Set a gauge for every finite number of the row."""
         for metric, value in row.items():
-            if isinstance(value, str) or not math.isfinite(value):
+            # Ray's exporter has the nodes by itself, each a label.
+            if isinstance(value, str) or not math.isfinite(value) or metric.startswith("node/"):
                 continue
             if metric not in self._names:
                 self._names[metric] = exported(metric, self._tasks)

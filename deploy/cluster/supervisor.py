@@ -17,6 +17,7 @@ from deploy.cluster.evaluations import Evaluations
 from deploy.cluster.faults import why_ended
 from deploy.cluster.learners import START_S, Learners
 from deploy.cluster.messages import Heartbeat
+from deploy.cluster.node_metrics import NodeMetrics
 from deploy.cluster.placements import Placements
 from deploy.cluster.worker_host import WorkerHost
 from deploy.recorder import Recorder
@@ -59,6 +60,7 @@ class Supervisor:
         self._restarts = 0
         self._placements = Placements(run, config.actors.count)
         self._learner_restarts = learner_restarts
+        self._nodes = NodeMetrics(config.logging.node_metrics, config.address)
         self.evaluations = Evaluations(config, self._tasks, run, recorder)
         self._learners = Learners(
             config, f"the newest checkpoint is kept: repertory train --resume {run.path}"
@@ -159,8 +161,9 @@ class Supervisor:
     # -- records ---------------------------------------------------------------------------------
 
     def ask_report(self) -> None:
-        """Ask the learner for its metrics, unless they are awaited already."""
+        """Ask learner and nodes for their metrics, unless these are awaited already."""
         self._learners.ask_report()
+        self._nodes.ask()
 
     def take_report(self, wait_s: float) -> None:
         """Write the report that was asked for, if it comes within `wait_s`."""
@@ -178,7 +181,7 @@ class Supervisor:
         self._recorder.row(
             report.env_steps,
             report.updates,
-            report.metrics | health,
+            report.metrics | health | self._nodes.take(),
             report.guides,
             report.cosines,
         )
@@ -213,6 +216,7 @@ class Supervisor:
     def abandon(self) -> None:
         """Kill whatever still lives: another supervisor goes on from a checkpoint."""
         self.evaluations.abandon()
+        self._nodes.stop()
         for worker in self._workers.values():
             ray.kill(worker.handle, no_restart=True)
         self._learners.kill()
@@ -222,5 +226,6 @@ class Supervisor:
         for worker in self._workers.values():
             worker.handle.stop.remote()
         self._learners.stop()
+        self._nodes.stop()
         for worker in self._workers.values():
             ray.kill(worker.handle, no_restart=True)

@@ -64,6 +64,10 @@ class LoggingConfig(Settings):
     """Updates between rows in the local runtime."""
     window: Positive = 100
     """Episodes per task that running means cover."""
+    node_metrics: Literal["auto", "on", "off"] = "auto"
+    """Processor, memory and network of every node in the run's metrics, by a process of some 60 MB
+    on each. auto: on a cluster that the run joins.
+    """
     wandb: Literal["auto", "online", "offline", "disabled"] = "auto"
     """auto: online with a key, offline without."""
     wandb_project: str = "repertory"

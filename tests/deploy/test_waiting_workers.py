@@ -81,6 +81,9 @@ def test_workers_beyond_the_cores_wait_and_start_when_a_node_joins(
     assert told[-1] == 0
     assert "worker_replaced" not in run.events.read_text()
     assert rows(run)[-1]["health/actors_alive"] == 4
+    # A run that joins a cluster tells how busy its nodes are, those that join later too.
+    read = {key.split("/")[1] for row in rows(run) for key in row if key.startswith("node/")}
+    assert len(read) >= 2
 
 
 def test_a_cluster_without_a_core_for_even_one_worker_is_refused(
