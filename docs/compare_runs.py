@@ -13,6 +13,7 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 from matplotlib import pyplot as plt
+from matplotlib import ticker
 from scipy import stats
 
 from repertory.metrics.jsonl import read_rows
@@ -75,6 +76,8 @@ def main(picture: str, metric: str, groups: dict[str, list[str]]) -> None:
             axes.set_ylim(-0.05, 1.05)
         axes.grid(alpha=0.3)
         axes.tick_params(labelsize=7)
+        axes.xaxis.set_major_locator(ticker.MaxNLocator(5))
+        axes.xaxis.set_major_formatter(ticker.EngFormatter(sep=""))
     for axes in list(grid.flat)[len(tasks) :]:
         axes.axis("off")
     grid[0, 0].legend(frameon=False, fontsize=8)
