@@ -23,7 +23,7 @@ import numpy as np
 import psutil
 import tyro
 
-from deploy import cluster
+from benchmarks.run_processes import actors_of
 from repertory.config import (
     ActorConfig,
     CheckpointConfig,
@@ -97,19 +97,6 @@ def config_of(options: Options) -> RunConfig:
     )
 
 
-def actors_of(kind: str) -> list[psutil.Process]:
-    """Return the processes below this one that are Ray actors of a class."""
-    found = []
-    for child in psutil.Process().children(recursive=True):
-        try:
-            title = " ".join(child.cmdline())
-        except psutil.NoSuchProcess:
-            continue
-        if title.startswith("ray::") and kind in title:
-            found.append(child)
-    return found
-
-
 def strike(fault: Fault, random: np.random.Generator) -> bool:
     """Break something, and return whether there was something to break."""
     kind = {"replay killed": "ReplayHost", "learner killed": "LearnerHost"}.get(fault, "WorkerHost")
@@ -179,6 +166,9 @@ def slope(values: Sequence[float]) -> float:
 def main(arguments: Sequence[str]) -> int:
     """Torment a run and print what came of it; 1 if its books are wrong."""
     options = tyro.cli(Options, args=arguments)
+    # Slow to import, and not needed to say which options there are.
+    from deploy import cluster
+
     story, over = Story(), threading.Event()
     config = config_of(options)
     with tempfile.TemporaryDirectory(prefix="repertory-chaos-") as folder:

@@ -9,17 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-import ray
 from rich.console import Console
 
 from benchmarks.run_processes import Processes
 from deploy import build
-from deploy.cluster.ray_session import ray_session
-from deploy.cluster.supervisor import Supervisor
-from deploy.recorder import Recorder
-from deploy.sinks import sinks_of
 from repertory.config import RunConfig
-from repertory.run_directory import RunDirectory
 
 
 @dataclass(frozen=True)
@@ -37,6 +31,14 @@ class EndToEnd:
 
 def end_to_end(config: RunConfig, seconds: float) -> EndToEnd:
     """Train on Ray for `seconds` after warm-up; count steps, CPU time of all processes, memory."""
+    import ray
+
+    from deploy.cluster.ray_session import ray_session
+    from deploy.cluster.supervisor import Supervisor
+    from deploy.recorder import Recorder
+    from deploy.sinks import sinks_of
+    from repertory.run_directory import RunDirectory
+
     tasks = build.tasks_of(config)
     with tempfile.TemporaryDirectory() as folder, ray_session(config):
         run = RunDirectory.create(Path(folder), "bench", "bench")

@@ -41,3 +41,17 @@ class Processes:
             for part, processes in self._parts.items()
             if part in ("worker", "learner")
         }
+
+
+def actors_of(kind: str) -> list[psutil.Process]:
+    """Return the processes below this one that are Ray actors of a class."""
+    found = []
+    for child in psutil.Process().children(recursive=True):
+        try:
+            title = " ".join(child.cmdline())
+        except psutil.NoSuchProcess:
+            continue
+        # Ray names an idle actor by its class and a busy one by class and method.
+        if title.startswith("ray::") and kind in title:
+            found.append(child)
+    return found

@@ -26,15 +26,6 @@ class _Renderer(mujoco.Renderer):  # type: ignore[misc]
     _mjr_context: Any = None
 
 
-def open_renderer(model: mujoco.MjModel, height: int, width: int) -> mujoco.Renderer:
-    """Return a renderer of `height` by `width` pixels, whatever way of drawing was chosen."""
-    renderer = _Renderer(model, height, width)
-    # Without shadows and reflections a picture costs a quarter on a CPU.
-    renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = 0
-    renderer.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0
-    return renderer
-
-
 class Camera:
     """Draws one model from one of its cameras."""
 
@@ -49,12 +40,15 @@ class Camera:
             # mujoco chooses when it is imported, and importing it with MUJOCO_GL=egl fails where
             # there is no EGL; so the choice is left until something is drawn.
             mujoco.gl_context.GLContext = import_module(f"mujoco.{platform}").GLContext
-            self._renderer = open_renderer(model, height, width)
+            self._renderer = _Renderer(model, height, width)
         # Each platform fails in its own ways, AttributeError among them.
         except Exception as error:
             raise BadInput(
                 f"cannot draw with {platform} ({type(error).__name__}: {error}). {_REMEDY}"
             ) from error
+        # Without shadows and reflections a picture costs a quarter on a CPU.
+        self._renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = 0
+        self._renderer.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0
         self._camera = camera
 
     def picture(self, data: mujoco.MjData) -> np.ndarray:

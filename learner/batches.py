@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Int64, Shaped, UInt8
 from torch import Tensor
 
-from repertory.types import Unroll
+from repertory.types import LANE_FIRST, UNROLL_ARRAYS, Unroll
 
 
 class TensorBatch(NamedTuple):
@@ -48,31 +48,18 @@ class TensorBatch(NamedTuple):
         )
 
 
-_OF_LANES = ("task", "policy_version", "recurrent")
-_OF_STEPS = (
-    "observation",
-    "age",
-    "action",
-    "reward",
-    "terminated",
-    "truncated",
-    "valid",
-    "behaviour_log_probability",
-    "guide",
-    "decision",
-)
-
-
 def arrays_of(batch: Unroll) -> dict[str, np.ndarray]:
     """Return what a batch is made of, without its accounts of episodes and guides."""
-    return {name: getattr(batch, name) for name in (*_OF_LANES, *_OF_STEPS)}
+    return {name: getattr(batch, name) for name in UNROLL_ARRAYS}
 
 
 def columns_of(arrays: Mapping[str, np.ndarray], index: Int64[np.ndarray, " N"]) -> Unroll:
     """Return a batch of these columns of the one that `arrays_of` was given."""
-    lanes: dict[str, Any] = {name: arrays[name][index] for name in _OF_LANES}
-    steps: dict[str, Any] = {name: arrays[name][:, index] for name in _OF_STEPS}
-    return Unroll(worker=0, incarnation=0, sequence=0, **lanes, **steps)
+    columns: dict[str, Any] = {
+        name: arrays[name][index] if name in LANE_FIRST else arrays[name][:, index]
+        for name in UNROLL_ARRAYS
+    }
+    return Unroll(worker=0, incarnation=0, sequence=0, **columns)
 
 
 def to_device(

@@ -8,7 +8,6 @@ its place and renamed into it, so that it is either whole or not there.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import logging
 import os
@@ -24,6 +23,7 @@ from safetensors.numpy import save_file
 
 from repertory.durable_files import sync, write_atomically
 from repertory.errors import BadInput, RepertoryError, did_you_mean
+from repertory.fingerprints import digest_of, fingerprint
 from repertory.ports import State
 from repertory.saved_state import SavedState
 from repertory.state_tree import flatten, unflatten
@@ -68,7 +68,7 @@ def save(directory: Path, state: State, step: int, keep: int) -> Path:
         partial.mkdir()
         save_file(arrays, partial / ARRAYS)
         (partial / TREE).write_text(text, encoding="utf-8")
-        files = {name: _fingerprint(partial / name) for name in sorted(_FILES)}
+        files = {name: fingerprint(partial / name) for name in sorted(_FILES)}
         for name in files:
             sync(partial / name)
         # The manifest is last: a directory that has one has everything.
@@ -174,7 +174,7 @@ def verify(path: Path) -> None:
                 f"checkpoint {path} is damaged: {name} has {size} bytes, expected "
                 f"{expected['bytes']}"
             )
-        actual = _fingerprint(file)["sha256"]
+        actual = fingerprint(file)["sha256"]
         if actual != expected["sha256"]:
             raise CheckpointRefused(
                 f"checkpoint {path} is damaged: {name} has SHA-256 {_shown(actual)}, expected "
@@ -280,18 +280,10 @@ def _matching(directory: Path, pattern: re.Pattern[str]) -> Iterator[tuple[Path,
                 yield path, found
 
 
-def _fingerprint(file: Path) -> dict[str, Any]:
-    with file.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    return {"bytes": file.stat().st_size, "sha256": digest}
-
-
 def _shown(digest: object) -> str:
     """Return as much of a hash as tells it from another."""
     return str(digest)[:12]
 
 
 def _digest(manifest: dict[str, Any]) -> str:
-    rest = {key: value for key, value in manifest.items() if key != "sha256"}
-    text = json.dumps(rest, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
+    return digest_of(manifest, separators=(",", ":"))

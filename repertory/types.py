@@ -8,7 +8,7 @@ D numbers of an observation, M tasks. Time leads.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int32, Int64, Shaped, UInt8
@@ -179,6 +179,16 @@ class Unroll:
     def lanes(self) -> int:
         """L."""
         return int(self.reward.shape[1])
+
+
+UNROLL_SCALARS: Final = frozenset({"worker", "incarnation", "sequence", "mask_version"})
+UNROLL_RECORDS: Final = frozenset({"episodes", "guidance", "faults", "given_up"})
+"""What is counted when an unroll arrives, and is of no use afterwards."""
+UNROLL_ARRAYS: Final = tuple(
+    f.name for f in fields(Unroll) if f.name not in UNROLL_SCALARS | UNROLL_RECORDS
+)
+LANE_FIRST: Final = frozenset({"task", "policy_version", "recurrent"})
+"""Arrays of an unroll whose lane axis comes first; all others have time first and lanes second."""
 
 
 @dataclass(frozen=True, slots=True)

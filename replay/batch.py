@@ -13,14 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from repertory.ports import State
-from repertory.types import EpisodeRecord, Unroll
-
-# Fields whose lane axis comes first; all other arrays have time first and lanes second.
-_LANE_FIRST = frozenset({"task", "policy_version", "recurrent"})
-_SCALARS = frozenset({"worker", "incarnation", "sequence", "mask_version"})
-# What is counted when an unroll arrives, and is of no use afterwards.
-_RECORDS = frozenset({"episodes", "guidance", "faults", "given_up"})
-_ARRAYS = tuple(f.name for f in fields(Unroll) if f.name not in _SCALARS | _RECORDS)
+from repertory.types import LANE_FIRST, UNROLL_ARRAYS, UNROLL_SCALARS, EpisodeRecord, Unroll
 
 
 class Row(NamedTuple):
@@ -46,9 +39,9 @@ def batch_of(rows: Sequence[Row]) -> Unroll:
         columns.append(column)
         lanes.append(row.lane)
     first = rows[0].unroll
-    for name in _ARRAYS:
+    for name in UNROLL_ARRAYS:
         like = getattr(first, name)
-        axis = 0 if name in _LANE_FIRST else 1
+        axis = 0 if name in LANE_FIRST else 1
         shape = (*like.shape[:axis], len(rows), *like.shape[axis + 1 :])
         block = np.empty(shape, like.dtype)
         for unroll, columns, lanes in groups.values():
@@ -76,7 +69,7 @@ def episodes_from_state(state: Sequence[Sequence[Any]]) -> list[EpisodeRecord]:
 
 def unroll_to_state(unroll: Unroll) -> State:
     """Return `unroll` as a checkpoint tree; its records were counted on arrival and stay out."""
-    return {name: getattr(unroll, name) for name in (*_ARRAYS, *sorted(_SCALARS))}
+    return {name: getattr(unroll, name) for name in (*UNROLL_ARRAYS, *sorted(UNROLL_SCALARS))}
 
 
 def unroll_from_state(state: State) -> Unroll:

@@ -70,7 +70,6 @@ class TaskReplay:
         self._tasks = tuple(tasks)
         count = len(self._tasks)
         check_run(self._tasks, capacity=capacity, batch_size=batch_size, window=window)
-        self._batch_size = batch_size
         self._share = batch_size // count
         self._window = window
         self._windows_every = windows_every

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -16,6 +15,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save_file
 
 from repertory.errors import BadInput
+from repertory.fingerprints import digest_of, fingerprint
 from repertory.run_directory import CONFIG, RunDirectory
 
 if TYPE_CHECKING:
@@ -82,9 +82,9 @@ def write(path: Path, arrays: dict[str, np.ndarray], settings: dict[str, Any], c
         (partial / CARD).write_text(card, encoding="utf-8")
         # It is to be given away: as readable as the files beside it.
         (partial / MODEL).chmod((partial / CARD).stat().st_mode)
-        files = {name: _fingerprint(partial / name) for name in (MODEL, CONFIG, CARD)}
+        files = {name: fingerprint(partial / name) for name in (MODEL, CONFIG, CARD)}
         manifest: dict[str, Any] = {"format": FORMAT, "files": files}
-        manifest["sha256"] = _digest(manifest)
+        manifest["sha256"] = digest_of(manifest)
         (partial / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
         partial.rename(final)
     except (OSError, SafetensorError) as error:
@@ -104,7 +104,7 @@ def verify(path: Path) -> None:
         if name not in files:
             raise BadInput(f"the exported agent {path} is damaged: {MANIFEST} lacks {name}")
         try:
-            actual = _fingerprint(file)
+            actual = fingerprint(file)
         except FileNotFoundError:
             if name == CARD:
                 continue
@@ -165,29 +165,17 @@ def _manifest(path: Path) -> dict[str, Any]:
             f"the exported agent {path} is damaged: {MANIFEST} cannot be read: {error}"
         ) from error
     match manifest:
-        case {"format": 1, "files": dict() as files} if manifest.get("sha256") == _digest(manifest):
-            return files
         case {"format": other} if other != FORMAT:
             raise BadInput(f"{path} is of export format {other!r}; this version reads {FORMAT}")
+        case {"format": _, "files": dict() as files, "sha256": said} if said == digest_of(manifest):
+            return files
         case _:
             raise BadInput(f"the exported agent {path} is damaged: {MANIFEST} was changed")
 
 
-def _fingerprint(file: Path) -> dict[str, Any]:
-    with file.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    return {"bytes": file.stat().st_size, "sha256": digest}
-
-
-def _digest(manifest: dict[str, Any]) -> str:
-    """Return the hash of everything in a manifest but itself."""
-    rest = {key: value for key, value in manifest.items() if key != "sha256"}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
-
-
-def _shown(fingerprint: Any) -> str:
-    match fingerprint:
+def _shown(found: Any) -> str:
+    match found:
         case {"bytes": int() as size, "sha256": str() as digest}:
             return f"{size:,} bytes with SHA-256 {digest[:12]}"
         case _:
-            return repr(fingerprint)
+            return repr(found)

@@ -8,14 +8,16 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Float64, Int64
 from markupsafe import Markup
 
 from deploy.report.runs import Group
+from repertory.metrics.gradient_maps import GradientMap, read_maps
 from repertory.metrics.guidance import GuideMatrix, read_matrices, shares
-from repertory.metrics.jsonl import read_rows
+from repertory.metrics.names import ENV_STEPS
 from repertory.run_directory import RunDirectory
 
 PARTS = 3
@@ -50,17 +52,14 @@ def guide_maps(group: Group) -> list[TaskMap]:
     # Runs with other tasks cannot be added up: those of the first one are shown.
     candidates = matrices[0].candidates
     alike = [matrix for matrix in matrices if matrix.candidates == candidates]
-    end = max(int(matrix.axes["env_steps"]) for matrix in alike)
     tasks = len(alike[0].counts)
     maps = []
-    for part in range(PARTS):
-        begin, stop = end * part // PARTS, end * (part + 1) // PARTS
-        inside = [matrix for matrix in alike if begin < _middle(matrix) <= stop]
+    for begin, stop, caption in _parts(max(_end(matrix) for matrix in alike)):
+        inside = [one for one in alike if begin < 0.5 * (one.since + _end(one)) <= stop]
         counts: Int64[np.ndarray, "M C"] = np.zeros((tasks, len(candidates)), np.int64)
         for matrix in inside:
             counts = counts + matrix.counts
         if counts.any():
-            caption = f"steps {begin:,} to {stop:,}"
             maps.append(TaskMap(caption, candidates[:tasks], candidates, shares(counts)))
     return maps
 
@@ -69,27 +68,22 @@ def cosine_maps(group: Group) -> dict[str, list[TaskMap]]:
     """Return cosines between tasks' gradients, and masks' overlaps, by title, for each third."""
     found: dict[str, list[tuple[int, Sequence[str], Float64[np.ndarray, "M M"]]]] = {}
     for run in group.runs:
-        for row in read_rows(run.path / "gradients.jsonl"):
-            names: Sequence[str] = tuple(row.get("tasks") or run.tasks)
-            network = str(row["network"]).replace("_", "-")
-            for title, matrix in (
-                (network, row.get("cosine")),
-                (f"{network}, overlap of what two tasks do not own", row.get("overlap")),
+        for one in read_maps(RunDirectory(run.path).gradients):
+            network = one.network.replace("_", "-")
+            for title, values in (
+                (network, one.cosine),
+                (f"{network}, overlap of what two tasks do not own", one.overlap),
             ):
-                values = np.array(matrix, np.float64)
-                if values.shape == (len(names), len(names)):
-                    found.setdefault(title, []).append((int(row["env_steps"]), names, values))
+                if values is not None and values.shape == (len(one.tasks), len(one.tasks)):
+                    found.setdefault(title, []).append((_end(one), one.tasks, values))
     maps: dict[str, list[TaskMap]] = {}
-    for network, taken in found.items():
+    for title, taken in found.items():
         names = taken[0][1]
-        end = max(steps for steps, _, _ in taken)
-        for part in range(PARTS):
-            begin, stop = end * part // PARTS, end * (part + 1) // PARTS
-            inside = [c for steps, tasks, c in taken if begin < steps <= stop and tasks == names]
+        for begin, stop, caption in _parts(max(end for end, _, _ in taken)):
+            inside = [c for end, tasks, c in taken if begin < end <= stop and tasks == names]
             if inside:
-                caption = f"steps {begin:,} to {stop:,}"
                 mean = _mean_of_known(np.stack(inside))
-                maps.setdefault(network, []).append(TaskMap(caption, names, names, mean))
+                maps.setdefault(title, []).append(TaskMap(caption, names, names, mean))
     return maps
 
 
@@ -186,8 +180,14 @@ def _numbers(values: Float64[np.ndarray, "M C"], side: int, margin: int) -> Mark
     return Markup("").join(parts)
 
 
-def _middle(matrix: GuideMatrix) -> float:
-    return 0.5 * (matrix.since + float(matrix.axes["env_steps"]))
+def _parts(end: int) -> list[tuple[int, int, str]]:
+    """Return beginning, end and caption of the equal parts of a run's agent steps."""
+    edges = [end * part // PARTS for part in range(PARTS + 1)]
+    return [(begin, stop, f"steps {begin:,} to {stop:,}") for begin, stop in pairwise(edges)]
+
+
+def _end(taken: GuideMatrix | GradientMap) -> int:
+    return int(taken.axes[ENV_STEPS])
 
 
 def _mean_of_known(matrices: Float64[np.ndarray, "K M M"]) -> Float64[np.ndarray, "M M"]:

@@ -22,6 +22,7 @@ from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 
 from envs.metaworld.quaternion import from_matrix
 from envs.metaworld.snapshot import MODEL_EDITS, Snapshot, integration_state
+from envs.metaworld.views import FastData, Views
 
 # Where the package turns a rotation matrix of the simulation into the object's quaternion.
 _MATRIX_SOURCES = {
@@ -70,58 +71,20 @@ _SETTLED_AT_MOST = 128
 _HAND_QUATERNION = np.array([1.0, 0.0, 1.0, 0.0])
 
 
-class _FastData(mujoco.MjData):  # type: ignore[misc]
-    """A simulation's data that hands out the same view each time it is asked for a name."""
-
-    def __init__(self, model: mujoco.MjModel) -> None:
-        super().__init__(model)
-        look_up: Any = super()
-        self.body = functools.cache(look_up.body)
-        self.geom = functools.cache(look_up.geom)
-        self.site = functools.cache(look_up.site)
-
-    def forget_views(self) -> None:
-        """Drop the kept views, after which nothing keeps the data from being freed.
-
-        A view holds its data where the garbage collector cannot see it: together they would stay
-        for good, 20 MB per simulation.
-        """
-        self.__dict__.clear()
-
-
-class _Views:
-    """Arrays of one simulation that its every step reads; they stay where they are."""
-
-    def __init__(self, data: Any) -> None:
-        self.mocap = data.mocap_pos[0]
-        self.mocap_quaternion = data.mocap_quat[0]
-        self.control = data.ctrl
-        self.hand = data.body("hand").xpos
-        self.right_claw = data.body("rightclaw").xpos
-        self.left_claw = data.body("leftclaw").xpos
-        self.right_finger = data.site("rightEndEffector").xpos
-        self.left_finger = data.site("leftEndEffector").xpos
-        self.pads = (data.geom("leftpad_geom").id, data.geom("rightpad_geom").id)
-        self.matrix: np.ndarray | None = None
-        self.body: dict[str, np.ndarray] = {}
-        self.site: dict[str, np.ndarray] = {}
-        self.low = self.high = np.zeros(39)
-
-
 class _Fast:
     """Goes before a class of the package; see the top of the file."""
 
     _fast_name: str
     _settled: OrderedDict[bytes, Snapshot]
-    _views: _Views
+    _views: Views
     model: Any
     data: Any
 
     def _initialize_simulation(self) -> tuple[Any, Any]:
         self._settling = "every time"
         model = copy.copy(_compiled(self.fullpath, self.width, self.height))  # type: ignore[attr-defined]
-        data = _FastData(model)
-        self._views = _Views(data)
+        data = FastData(model)
+        self._views = Views(data)
         for (kind, name), tasks in _MATRIX_SOURCES.items():
             if self._fast_name.removesuffix("-v3") in tasks:
                 self._views.matrix = getattr(data, kind)(name).xmat

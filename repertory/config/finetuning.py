@@ -18,7 +18,7 @@ class InitialConfig(Settings):
     """Its checkpoint that the weights are taken from, by name, or by path if it lies elsewhere."""
     parent_tasks: tuple[str, ...] = ()
     """What the earlier run was trained on, in the order of its network."""
-    reuse: Literal["all", "frozen-torso", "reset-heads", "none"] = "all"
+    reuse: Literal[Reuse, "none"] = "all"
     """all: every weight; frozen-torso: the same, and the torso (SAC and TD3: the hidden layers) is
     never trained again; reset-heads: heads, PopArt statistics and temperatures begin anew; none:
     nothing is taken over, the baseline from scratch.

@@ -49,7 +49,7 @@ class MaskedMlp:
         self, inputs: Float[Tensor, "N I"], task: Int[Tensor, " N"]
     ) -> Float[Tensor, "C N O"]:
         """Return outputs of rows in any order; see `TaskMlp.forward`."""
-        return _by_task(task, lambda index, rows: self._outputs(index, inputs[rows]), axis=1)
+        return _by_task(task, lambda index, rows: self.of_task(index, inputs[rows]), axis=1)
 
     def grouped(self, inputs: Float[Tensor, "N I"]) -> Float[Tensor, "C N O"]:
         """Return outputs of rows that are ordered by task, N/M of each."""
@@ -64,25 +64,22 @@ class MaskedMlp:
 
     def every_task(self, inputs: Float[Tensor, "N I"]) -> Float[Tensor, "C N M O"]:
         """Return the outputs of every row by the sub-network of every task."""
-        return torch.stack([self._outputs(i, inputs) for i in range(self.network.tasks)], 2)
+        return torch.stack([self.of_task(i, inputs) for i in range(self.network.tasks)], 2)
 
     def of_task(self, task: int, inputs: Float[Tensor, "R I"]) -> Float[Tensor, "C R O"]:
         """Return the outputs of rows of one task."""
-        return self._outputs(task, inputs)
-
-    def _parts(self, parts: Sequence[Tensor]) -> Tensor:
-        outputs = [self._outputs(task, part) for task, part in enumerate(parts) if part.shape[0]]
-        return torch.cat(outputs, 1)
-
-    def _outputs(self, task: int, rows: Tensor) -> Tensor:
         network = self.network
         known = 0 <= task < network.tasks
         code = None
         if self._codes is not None and known:
             code = self._codes[task].unsqueeze(1)
-        hidden = network.trunk(rows, code, self._trunk(task))
+        hidden = network.trunk(inputs, code, self._trunk(task))
         head = min(max(task, 0), len(self._head_weights) - 1)
         return torch.baddbmm(self._head_biases[head], hidden, self._head_weights[head])
+
+    def _parts(self, parts: Sequence[Tensor]) -> Tensor:
+        outputs = [self.of_task(task, part) for task, part in enumerate(parts) if part.shape[0]]
+        return torch.cat(outputs, 1)
 
     def _trunk(self, task: int) -> list[Tensor]:
         row = self.masks.row(task)

@@ -120,3 +120,9 @@ def new_run(root: Path, config: RunConfig, name: str = "run") -> RunDirectory:
 def rows(run: RunDirectory) -> list[dict[str, Any]]:
     """Return the metric rows of a run."""
     return [json.loads(line) for line in run.metrics.read_text().splitlines()]
+
+
+def events(run: RunDirectory, kind: str | None = None) -> list[dict[str, Any]]:
+    """Return what befell a run, or what did of a kind."""
+    lines = run.events.read_text().splitlines() if run.events.exists() else []
+    return [event for event in map(json.loads, lines) if kind in (None, event["kind"])]

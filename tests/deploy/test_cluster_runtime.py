@@ -7,12 +7,12 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import small_runs
+from heartbeats import at_heartbeats
 from ray import cloudpickle
 from small_runs import assert_same, check_counting_column, counting_config, new_run, rows
 
@@ -42,24 +42,6 @@ def no_ray_processes() -> bool:
 
     mine = psutil.Process().children(recursive=True)
     return not any("raylet" in p.name() or "gcs_server" in p.name() for p in mine)
-
-
-def during(
-    monkeypatch: pytest.MonkeyPatch, what: Callable[[Supervisor, Any], None]
-) -> list[Supervisor]:
-    """Let `what` see the supervisor at every heartbeat: the way in for faults from outside."""
-    seen: list[Supervisor] = []
-    heartbeat = Supervisor.heartbeat
-
-    def watched(self: Supervisor) -> Any:
-        beat = heartbeat(self)
-        if not seen:
-            seen.append(self)
-        what(self, beat)
-        return beat
-
-    monkeypatch.setattr(Supervisor, "heartbeat", watched)
-    return seen
 
 
 class CheckingLearnerHost(LearnerHost):
@@ -96,7 +78,7 @@ def test_a_run_learns_from_whole_unmixed_rows_and_a_killed_worker_is_replaced(
             killed.append(supervised.worker_process_ids()[0])
             os.kill(killed[0], signal.SIGKILL)
 
-    during(monkeypatch, kill_one)
+    at_heartbeats(monkeypatch, kill_one)
     assert cluster.train(config, run, False) == 0
     assert killed
     last = [row for row in rows(run) if "learner/policy_loss" in row][-1]
@@ -142,7 +124,7 @@ def test_a_killed_learner_ends_a_run_that_restarts_none_and_the_run_resumes_with
             killed.append(time.monotonic())
 
     with monkeypatch.context() as patch:
-        during(patch, kill_learner)
+        at_heartbeats(patch, kill_learner)
         with pytest.raises(ClusterFailure, match=r"learner died.*--resume"):
             cluster.train(config, run, False)
     assert time.monotonic() - killed[0] < 60
@@ -183,7 +165,7 @@ def test_a_signal_ends_with_a_checkpoint_within_seconds(
             sent.append(time.monotonic())
             os.kill(os.getpid(), number)
 
-    during(monkeypatch, terminate)
+    at_heartbeats(monkeypatch, terminate)
     assert cluster.train(config, run, False) == 128 + number
     assert time.monotonic() - sent[0] < 20
     assert checkpoint.load_latest(run.checkpoints)[0]["counters"]["updates"] > 5
@@ -216,7 +198,7 @@ def test_a_worker_that_falls_silent_is_killed_and_replaced(
             done.set()
             os.kill(os.getpid(), signal.SIGTERM)
 
-    during(monkeypatch, freeze)
+    at_heartbeats(monkeypatch, freeze)
     assert cluster.train(config, run, False) == 143
     assert done.is_set()
     assert "silent for" in run.events.read_text()

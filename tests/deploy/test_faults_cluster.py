@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
 from collections import defaultdict
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +13,12 @@ import off_policy_runs
 import psutil
 import pytest
 import small_runs
+from heartbeats import at_heartbeats
 from off_policy_runs import counting_control_config
 from ray import cloudpickle
-from small_runs import check_counting_column, counting_config, new_run, rows
+from small_runs import check_counting_column, counting_config, events, new_run, rows
 
+from benchmarks.run_processes import actors_of
 from deploy import cluster
 from deploy.cluster import learners
 from deploy.cluster.learner_host import LearnerHost
@@ -33,7 +33,6 @@ from repertory.config import (
     RunConfig,
 )
 from repertory.errors import ClusterFailure
-from repertory.run_directory import RunDirectory
 from repertory.types import Unroll
 
 # What the learner's process needs of the tests travels by value: it has no path to them.
@@ -51,43 +50,6 @@ def cluster_config(**changes: Any) -> RunConfig:
         "checkpoint": CheckpointConfig(every_updates=40),
     }
     return counting_config(**(settings | changes))
-
-
-def at_heartbeats(
-    patch: pytest.MonkeyPatch, what: Callable[[Supervisor, Any], None]
-) -> list[Supervisor]:
-    """Let `what` see the supervisor at every heartbeat, and return every supervisor there was."""
-    seen: list[Supervisor] = []
-    heartbeat = Supervisor.heartbeat
-
-    def watched(self: Supervisor) -> Any:
-        beat = heartbeat(self)
-        if self not in seen:
-            seen.append(self)
-        what(self, beat)
-        return beat
-
-    patch.setattr(Supervisor, "heartbeat", watched)
-    return seen
-
-
-def processes(name: str) -> list[psutil.Process]:
-    """Return the processes below this one that are Ray actors of a class."""
-    found = []
-    for child in psutil.Process().children(recursive=True):
-        try:
-            title = " ".join(child.cmdline())
-        except psutil.NoSuchProcess:
-            continue
-        # Ray names an idle actor by its class and a busy one by class and method.
-        if title.startswith("ray::") and name in title:
-            found.append(child)
-    return found
-
-
-def events(run: RunDirectory, kind: str) -> list[dict[str, Any]]:
-    lines = run.events.read_text().splitlines() if run.events.exists() else []
-    return [event for event in map(json.loads, lines) if event["kind"] == kind]
 
 
 class AccountingLearnerHost(LearnerHost):
@@ -176,9 +138,9 @@ def test_a_killed_learner_is_started_again_from_the_newest_good_checkpoint(
         if not found and len(kept) >= 2:
             (kept[-1] / checkpoint.ARRAYS).write_bytes(b"torn")
             found.append((checkpoint.step_of(kept[-2]), kept[-2]))
-            processes("LearnerHost")[0].kill()
+            actors_of("LearnerHost")[0].kill()
         elif found and beat.env_steps > found[0][0] + 3000:
-            players.append(len(processes("WorkerHost")))
+            players.append(len(actors_of("WorkerHost")))
             os.kill(os.getpid(), signal.SIGTERM)
 
     supervisors = at_heartbeats(monkeypatch, kill_and_damage)
@@ -214,7 +176,7 @@ def test_a_learner_that_hangs_is_killed_and_started_again(
 
     def freeze(_: Supervisor, beat: Any) -> None:
         if not frozen and beat.updates > 10:
-            frozen.append(processes("LearnerHost")[0])
+            frozen.append(actors_of("LearnerHost")[0])
             frozen[0].suspend()
         elif frozen and beat.updates > 10:
             os.kill(os.getpid(), signal.SIGTERM)
@@ -240,7 +202,7 @@ def test_a_learner_that_keeps_dying_without_progress_ends_the_run_with_the_way_b
     def kill_each(supervised: Supervisor, _: Any) -> None:
         if supervised not in killed:
             killed.append(supervised)
-            processes("LearnerHost")[0].kill()
+            actors_of("LearnerHost")[0].kill()
 
     at_heartbeats(monkeypatch, kill_each)
     with pytest.raises(ClusterFailure, match=r"learner died.*--resume"):
@@ -269,7 +231,7 @@ def test_a_killed_replay_is_started_again_from_the_checkpoint_or_filled_anew(
     def kill_replay(_: Supervisor, beat: Any) -> None:
         if not killed and checkpoint.list_checkpoints(run.checkpoints):
             killed.append(beat.updates)
-            processes("ReplayHost")[0].kill()
+            actors_of("ReplayHost")[0].kill()
         elif killed and beat.updates > killed[0] + 20:
             os.kill(os.getpid(), signal.SIGTERM)
 

@@ -6,27 +6,18 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from patience import awaited
 
 from deploy import left_over
 from repertory.metrics.jsonl import read_rows
 
 PATIENCE_S = 120.0
-
-
-def awaited(what: Callable[[], Any]) -> Any:
-    """Return the first answer that is not empty; fail after two minutes without one."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not (found := what()):
-        assert time.monotonic() < deadline, "nothing came"
-        time.sleep(0.05)
-    return found
 
 
 def carrying(identity: str) -> list[psutil.Process]:
@@ -104,7 +95,7 @@ def test_a_killed_drivers_actors_end_by_themselves_and_doctor_ends_what_stays(
     )
     started.append(driver)
     metrics = tmp_path / "runs" / "killed" / "metrics.jsonl"
-    awaited(lambda: driver.poll() is None and read_rows(metrics))
+    awaited(lambda: driver.poll() is None and read_rows(metrics), for_s=PATIENCE_S)
     (learner,) = [
         child
         for child in psutil.Process(driver.pid).children(recursive=True)
@@ -120,11 +111,12 @@ def test_a_killed_drivers_actors_end_by_themselves_and_doctor_ends_what_stays(
             lambda: (
                 not [one for one in carrying(identity) if "Host" in left_over.named(one)]
                 and not learner.is_running()
-            )
+            ),
+            for_s=PATIENCE_S,
         )
         # Whatever is there still is told of, and nothing else.
         remains = {one.pid for one in carrying(identity)}
         assert remains <= {one.pid for one in left_over.left_over()} | {learner.pid}
     finally:
         left_over.end(carrying(identity))
-    assert awaited(lambda: not carrying(identity))
+    assert awaited(lambda: not carrying(identity), for_s=PATIENCE_S)

@@ -6,7 +6,6 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import off_policy_runs
 import psutil
 import pytest
 import small_runs
+from heartbeats import at_heartbeats
 from off_policy_runs import CheckedLearner, counting_control_config
 from ray import cloudpickle
 from small_runs import new_run, rows
@@ -43,18 +43,6 @@ class CheckingLearnerHost(LearnerHost):
 def cluster_config(place: str, **changes: Any) -> RunConfig:
     config = counting_control_config(runtime="cluster", **changes)
     return config.model_copy(update={"replay": config.replay.model_copy(update={"place": place})})
-
-
-def at_heartbeats(monkeypatch: pytest.MonkeyPatch, what: Callable[[Supervisor, Any], None]) -> None:
-    """Let `what` see the supervisor at every heartbeat: the way in for faults from outside."""
-    heartbeat = Supervisor.heartbeat
-
-    def watched(self: Supervisor) -> Any:
-        beat = heartbeat(self)
-        what(self, beat)
-        return beat
-
-    monkeypatch.setattr(Supervisor, "heartbeat", watched)
 
 
 def learned(run: RunDirectory) -> list[dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
@@ -14,9 +13,10 @@ import numpy as np
 import psutil
 import pytest
 import small_runs
+from heartbeats import at_heartbeats
 from off_policy_runs import counting_control_config
 from ray import cloudpickle
-from small_runs import check_counting_column, counting_config, new_run, rows
+from small_runs import check_counting_column, counting_config, events, new_run, rows
 
 from deploy import cluster
 from deploy.cluster import learners
@@ -31,7 +31,6 @@ from repertory.config import (
     RunConfig,
     SacConfig,
 )
-from repertory.run_directory import RunDirectory
 from repertory.types import Unroll
 
 # The hosts that are derived here travel by value: Ray's processes have no path to the tests.
@@ -104,11 +103,6 @@ def ends_of(
     return found
 
 
-def events(run: RunDirectory, kind: str) -> list[dict[str, Any]]:
-    lines = run.events.read_text().splitlines() if run.events.exists() else []
-    return [event for event in map(json.loads, lines) if event["kind"] == kind]
-
-
 def test_two_learners_have_workers_of_their_own_and_stay_the_same_and_one_goes_on_from_both(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -157,24 +151,21 @@ def test_a_learner_that_dies_takes_the_others_back_to_the_checkpoint_with_it(
     run = new_run(tmp_path, config)
     killed: list[int] = []
     restarted_at: list[int] = []
-    heartbeat = Supervisor.heartbeat
 
-    def watched(self: Supervisor) -> Any:
-        beat = heartbeat(self)
+    def kill_one(supervised: Supervisor, beat: Any) -> None:
         saved = list(run.checkpoints.glob("step_*"))
         if not killed and saved:
             import ray
 
-            (host,) = self._learners._hosts[1:]
+            (host,) = supervised._learners._hosts[1:]
             killed.append(ray.get(host.process_id.remote(), timeout=60))
             psutil.Process(killed[0]).kill()
         elif events(run, "learner_restarted"):
             restarted_at.append(beat.updates)
             if beat.updates > restarted_at[0] + 5:
                 os.kill(os.getpid(), signal.SIGTERM)
-        return beat
 
-    monkeypatch.setattr(Supervisor, "heartbeat", watched)
+    at_heartbeats(monkeypatch, kill_one)
     assert cluster.train(config, run, False) == 143
     (restarted,) = events(run, "learner_restarted")
     assert restarted["checkpoint"].startswith("step_")

@@ -12,6 +12,8 @@ from reported_runs import TASKS, groups_in, reported_run
 from deploy.report.charts import MEDIUM, chart
 from deploy.report.curves import curve_of
 from deploy.report.maps import TaskMap, cosine_maps, draw, guide_maps, strongest_guides
+from repertory.metrics.gradient_maps import GradientMap
+from repertory.run_directory import RunDirectory
 
 
 def test_guide_maps_add_seeds_up_in_thirds_of_training(tmp_path: Path) -> None:
@@ -37,23 +39,39 @@ def test_guide_maps_add_seeds_up_in_thirds_of_training(tmp_path: Path) -> None:
     assert strongest_guides(maps[-1]) == [("counting/1", "counting/0", 30 / 80)]
 
 
+def gradient_map(since: int, end: int, cosine: float, overlap: float | None = None) -> GradientMap:
+    matrices = [
+        None if value is None else np.array([[1.0, value], [value, 1.0]])
+        for value in (cosine, overlap)
+    ]
+    assert matrices[0] is not None
+    return GradientMap(TASKS, "actor", since, {"env_steps": end}, 1, matrices[0], matrices[1])
+
+
+def write_maps(run: RunDirectory, *maps: GradientMap) -> None:
+    run.gradients.write_text("".join(json.dumps(one.row()) + "\n" for one in maps))
+
+
 def test_cosine_maps_are_means_of_what_is_known(tmp_path: Path) -> None:
     run = reported_run(tmp_path, "run")
-    rows = [
-        {"env_steps": 900, "network": "actor", "cosine": [[1, -0.5], [-0.5, 1]]},
-        {
-            "env_steps": 900,
-            "network": "actor",
-            "cosine": [[1, None], [None, 1]],
-            "overlap": [[1, 0.25], [0.25, 1]],
-        },
-    ]
-    (run.path / "gradients.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_maps(run, gradient_map(600, 700, -0.5), gradient_map(700, 900, np.nan, 0.25))
     (one,) = cosine_maps(groups_in(tmp_path)[0])["actor"]
     np.testing.assert_allclose(one.values, [[1, -0.5], [-0.5, 1]])
     (overlap,) = cosine_maps(groups_in(tmp_path)[0])["actor, overlap of what two tasks do not own"]
     np.testing.assert_allclose(overlap.values, [[1, 0.25], [0.25, 1]])
     assert guide_maps(groups_in(tmp_path)[0]) == []
+
+
+def test_cosines_of_steps_that_were_played_again_are_left_out(tmp_path: Path) -> None:
+    run = reported_run(tmp_path, "run")
+    write_maps(
+        run, gradient_map(0, 200, 0.25), gradient_map(200, 300, 1), gradient_map(200, 300, 0)
+    )
+    maps = cosine_maps(groups_in(tmp_path)[0])["actor"]
+    assert [(one.caption, one.values[0, 1]) for one in maps] == [
+        ("steps 100 to 200", 0.25),
+        ("steps 200 to 300", 0.0),
+    ]
 
 
 @pytest.mark.parametrize("tasks", [1, 10, 50])

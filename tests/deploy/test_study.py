@@ -6,14 +6,13 @@ import json
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from patience import awaited
 
 from repertory import checkpoint
 from repertory.recipes.studies import Study
@@ -91,13 +90,6 @@ main(["study", "study-long", "--dir", "study", "--seeds", "2", "--jobs", "2"])
 """
 
 
-def until(true: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not true():
-        assert time.monotonic() < deadline, f"waited in vain for {what}"
-        time.sleep(0.1)
-
-
 @pytest.mark.slow
 def test_ctrl_c_stops_all_runs_with_a_checkpoint_and_the_next_call_goes_on_with_them(
     tmp_path: Path,
@@ -108,8 +100,9 @@ def test_ctrl_c_stops_all_runs_with_a_checkpoint_and_the_next_call_goes_on_with_
             [sys.executable, "-c", LONG], cwd=tmp_path, stdout=subprocess.PIPE, text=True
         )
         for run in runs:
-            until(partial(has, run / "log.txt", wanted), f"a run that {wanted}")
-            until(partial(grew, run / "metrics.jsonl", size(run / "metrics.jsonl")), "rows")
+            awaited(partial(has, run / "log.txt", wanted), f"a run that {wanted}", for_s=DEADLINE_S)
+            metrics = run / "metrics.jsonl"
+            awaited(partial(grew, metrics, size(metrics)), "rows", for_s=DEADLINE_S)
         children = psutil.Process(process.pid).children(recursive=True)
         assert len(children) >= 2
         process.send_signal(signal.SIGINT)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import ray
+from patience import awaited
 from real_head import TOKEN, Head, running_actor_node, running_head
 
 from deploy.guard import HOME, NAMES
@@ -21,6 +22,7 @@ from deploy.jobs import shipping
 from repertory.errors import BadInput
 
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
+PATIENCE_S = 250.0
 UNDER_WAY = ("PENDING", "RUNNING")
 RUN = ("--actors.count", "1", "--total_steps", "400", "--evaluation.episodes", "1")
 
@@ -67,7 +69,7 @@ def test_a_stopped_job_leaves_a_checkpoint_and_goes_on_when_sent_again(head):
     identity = re.search(r"^job (\S+): ", said, re.M)[1]
     run = head.folder / "runs" / "stopped"
     logs = f"/api/jobs/{identity}/logs"
-    await_(lambda: steps(run) > 0 or not under_way(head, identity))
+    awaited(lambda: steps(run) > 0 or not under_way(head, identity), for_s=PATIENCE_S)
     assert under_way(head, identity), head.ask(logs)["logs"]
     # While it runs, whoever has the token sees what runs where.
     done = head.repertory("status", "--address", head.jobs)
@@ -77,9 +79,11 @@ def test_a_stopped_job_leaves_a_checkpoint_and_goes_on_when_sent_again(head):
     assert list((run / "checkpoints").glob("*")) == []
     # So has Prometheus what the run reports, per task.
     wanted = r'^ray_repertory_task_return\{.*run="stopped",.*task="counting/1"\} [\d.e+-]+$'
-    await_(lambda: any(re.search(wanted, page, re.M) for page in exporters(head)))
+    awaited(
+        lambda: any(re.search(wanted, page, re.M) for page in exporters(head)), for_s=PATIENCE_S
+    )
     head.ask(f"/api/jobs/{identity}/stop", method="POST")
-    await_(lambda: not under_way(head, identity))
+    awaited(lambda: not under_way(head, identity), for_s=PATIENCE_S)
     assert head.ask(f"/api/jobs/{identity}")["status"] == "STOPPED"
     # Ray's own three seconds would not have been enough for all runs; ours are sixty.
     assert "stopped: repertory train --resume" in head.ask(logs)["logs"]
@@ -120,10 +124,11 @@ def test_a_run_waits_for_its_nodes_and_its_workers_go_to_those_of_actors(head):
     assert code == 0, said
     identity = re.search(r"^job (\S+): ", said, re.M)[1]
     waits = "need 4 cores and the cluster has 3"
-    await_(lambda: waits in head.ask(f"/api/jobs/{identity}/logs")["logs"])
+    awaited(lambda: waits in head.ask(f"/api/jobs/{identity}/logs")["logs"], for_s=PATIENCE_S)
     with running_actor_node(head, cores=2):
-        status = await_(
-            lambda: (s := head.ask(f"/api/jobs/{identity}")["status"]) not in UNDER_WAY and s
+        status = awaited(
+            lambda: (s := head.ask(f"/api/jobs/{identity}")["status"]) not in UNDER_WAY and s,
+            for_s=PATIENCE_S,
         )
         assert status == "SUCCEEDED", head.ask(f"/api/jobs/{identity}/logs")["logs"]
         nodes = head.ask("/api/v0/nodes?detail=1")["data"]["result"]["result"]
@@ -140,15 +145,6 @@ def test_a_run_waits_for_its_nodes_and_its_workers_go_to_those_of_actors(head):
         ("WorkerHost", "actor"),
         ("WorkerHost", "actor"),
     ]
-
-
-def await_(condition):
-    """Return what `condition` returns once it is true."""
-    deadline = time.monotonic() + 250
-    while not (found := condition()):
-        assert time.monotonic() < deadline
-        time.sleep(0.3)
-    return found
 
 
 def test_a_dry_run_says_what_would_be_sent_and_sends_nothing(command):

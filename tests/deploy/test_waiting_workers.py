@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
 import os
 import signal
 from collections.abc import Iterator
@@ -12,8 +11,9 @@ from typing import Any
 
 import pytest
 import ray
+from heartbeats import at_heartbeats
 from ray.cluster_utils import Cluster
-from small_runs import counting_config, new_run, rows
+from small_runs import counting_config, events, new_run, rows
 
 from deploy import cluster
 from deploy.cluster.supervisor import Supervisor
@@ -53,16 +53,9 @@ def test_workers_beyond_the_cores_wait_and_start_when_a_node_joins(
     )
     run = new_run(tmp_path, config)
     joined: list[bool] = []
-    heartbeat = Supervisor.heartbeat
 
-    def events() -> list[dict[str, Any]]:
-        if not run.events.exists():
-            return []
-        return [json.loads(line) for line in run.events.read_text().splitlines()]
-
-    def watched(self: Supervisor) -> Any:
-        beat = heartbeat(self)
-        told = [event for event in events() if event["kind"] == "workers_waiting"]
+    def add_a_node(_: Supervisor, beat: Any) -> None:
+        told = events(run, "workers_waiting")
         if not joined and told and beat.updates > 5:
             # Learner and evaluation leave the third core, and the evaluator is not there yet.
             assert told[-1]["waiting"] == 2
@@ -72,14 +65,13 @@ def test_workers_beyond_the_cores_wait_and_start_when_a_node_joins(
         if joined and len(beat.silent_s) == 4 and rows(run)[-1]["health/actors_waiting"] == 0:
             # Not SIGTERM: a node that is added takes that signal for its own.
             os.kill(os.getpid(), signal.SIGINT)
-        return beat
 
-    monkeypatch.setattr(Supervisor, "heartbeat", watched)
+    at_heartbeats(monkeypatch, add_a_node)
     assert cluster.train(config, run, False) == 130
-    told = [event["waiting"] for event in events() if event["kind"] == "workers_waiting"]
+    told = [event["waiting"] for event in events(run, "workers_waiting")]
     assert told[0] == 2
     assert told[-1] == 0
-    assert "worker_replaced" not in run.events.read_text()
+    assert not events(run, "worker_replaced")
     assert rows(run)[-1]["health/actors_alive"] == 4
     # A run that joins a cluster tells how busy its nodes are, those that join later too.
     read = {key.split("/")[1] for row in rows(run) for key in row if key.startswith("node/")}
