@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from deploy.worker_numbers import planned_workers
 from envs.contained import ContainedLanes, FailureBudget
 from envs.registry import make_lanes, task_specs, training_tasks
 from repertory.config import (
@@ -50,7 +51,7 @@ def assignment(config: RunConfig, task_count: int, worker: int) -> tuple[int, ..
 def lanes_per_task(config: RunConfig, task_count: int) -> tuple[int, ...]:
     """Return how many lanes each task has over all workers."""
     counts = [0] * task_count
-    for worker in range(config.actors.count):
+    for worker in range(planned_workers(config)):
         for task in assignment(config, task_count, worker):
             counts[task] += 1
     return tuple(counts)
@@ -112,7 +113,8 @@ def trajectory_queues(config: RunConfig, tasks: Sequence[TaskSpec]) -> Trajector
 
     share = math.ceil(config.learner.batch_size / len(tasks))
     target = max(1, math.ceil(share * config.queue.capacity_batches))
-    # Above the target nothing more is asked for, but what is under way must still fit.
+    # Above the target nothing more is asked for, but what is under way must still fit: that of
+    # workers known here, and the queues see to that of others, which come as a cluster grows.
     under_way = [
         config.actors.max_outstanding * lanes for lanes in lanes_per_task(config, len(tasks))
     ]
@@ -123,6 +125,7 @@ def trajectory_queues(config: RunConfig, tasks: Sequence[TaskSpec]) -> Trajector
         bounds=[target + lanes for lanes in under_way],
         max_policy_lag=config.queue.max_policy_lag,
         patience_s=config.queue.patience_s if config.runtime == "cluster" else None,
+        max_outstanding=config.actors.max_outstanding,
     )
 
 

@@ -18,6 +18,7 @@ from deploy.recorder import Recorder
 from deploy.signals import StopRequest
 from deploy.sinks import sinks_of
 from deploy.video.films import films_of
+from deploy.worker_numbers import planned_workers
 from learner.loop import LearnerLoop
 from repertory import checkpoint
 from repertory.config import RunConfig
@@ -85,7 +86,7 @@ class LocalRun:
             build.rollout_worker(
                 self.config, self.tasks, self.weights, worker=w, incarnation=self.incarnation
             )
-            for w in range(self.config.actors.count)
+            for w in range(planned_workers(self.config))
         ]
 
     def _publish(self, weights: Weights) -> None:

@@ -10,10 +10,12 @@ import numpy as np
 from deploy.build import is_off_policy
 from deploy.several_learners import share_of
 from deploy.task_memory import task_bytes
+from deploy.worker_numbers import follows_cluster, planned_workers
 from repertory.config import RunConfig, SacConfig, Td3Config
 from repertory.types import TaskSpec
 
 MIB = 2**20
+MORE_WORKERS = ", and such a worker on every other core that is free"
 # Proportional set sizes measured with ray 2.60 and torch 2.13 (CPU): a worker process with the
 # emulator, torch and a network 218 MiB; Ray's own processes on one idle machine about 500 MiB.
 _PROCESS = 218 * MIB
@@ -76,10 +78,10 @@ def parts(config: RunConfig, tasks: Sequence[TaskSpec]) -> tuple[Part, ...]:
     rows = [
         Part(
             "rollout worker",
-            config.actors.count,
+            planned_workers(config),
             where + core,
             own + emulators + unrolls,
-            f"{lanes} lanes",
+            f"{lanes} lanes" + (MORE_WORKERS if follows_cluster(config) else ""),
         ),
         Part(
             "learner",
@@ -109,7 +111,7 @@ def _experience(config: RunConfig, tasks: Sequence[TaskSpec], column: int) -> tu
         return replay_bytes(config, tasks), f"replay of {config.replay.capacity:,} steps"
     share = -(-config.learner.batch_size // len(tasks))
     queued = int(share * config.queue.capacity_batches) * len(tasks)
-    queued += config.actors.count * config.actors.lanes * config.actors.max_outstanding
+    queued += planned_workers(config) * config.actors.lanes * config.actors.max_outstanding
     return queued * column, f"queues of {queued} unrolls"
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
+import math
 
 from deploy import several_learners
 from deploy.build import is_off_policy
+from deploy.worker_numbers import cores_of_this_machine, follows_cluster, planned_workers
 from repertory.config import RunConfig, SacConfig, Td3Config
 from repertory.types import TaskSpec
 
@@ -21,7 +22,8 @@ def warnings(
     """Return a sentence for each; `lanes` are those of every task."""
     return (
         *_uneven_lanes(config, tasks, lanes),
-        *(() if is_off_policy(config) else _long_lag(several_learners.share_of(config, 0))),
+        *_unplayed(config, lanes),
+        *_long_lag(config),
         *_nobody_to_guide(config, len(tasks)),
         *_few_rows(config, len(tasks)),
         *_few_cores(config),
@@ -34,6 +36,15 @@ def _uneven_lanes(
     config: RunConfig, tasks: tuple[TaskSpec, ...], lanes: tuple[int, ...]
 ) -> list[str]:
     fewest, most = min(lanes), max(lanes)
+    even = -(-config.actors.lanes // len(lanes)) * len(lanes)
+    if follows_cluster(config):
+        if config.actors.lanes == even:
+            return []
+        return [
+            f"actors.count all: {config.actors.lanes} lanes of each worker divide evenly over "
+            f"{len(lanes)} tasks with few numbers of workers only (batches still take equal "
+            f"shares); actors.lanes {even} is even with any"
+        ]
     if fewest == most:
         return []
     more = [task.name for task, count in zip(tasks, lanes, strict=True) if count == most]
@@ -41,12 +52,37 @@ def _uneven_lanes(
     return [
         f"{sum(lanes)} lanes do not divide evenly over {len(lanes)} tasks: {named} get {most} "
         f"lanes each, the rest {fewest} (batches still take equal shares); actors.lanes "
-        f"{-(-config.actors.lanes // len(lanes)) * len(lanes)} would be even"
+        f"{even} would be even"
+    ]
+
+
+def _unplayed(config: RunConfig, lanes: tuple[int, ...]) -> list[str]:
+    """Warn of tasks that nobody plays before the cluster gives the run more workers."""
+    if min(lanes) or not follows_cluster(config):
+        return []
+    wanted = -(-len(lanes) // config.actors.lanes)
+    return [
+        f"actors.count all: {len(lanes)} tasks are all played from {wanted} workers"
+        f"{' of each learner' if config.learner.count > 1 else ''} on, with "
+        f"{config.actors.lanes} lanes each; actors.lanes {len(lanes)} would do with one"
     ]
 
 
 def _long_lag(config: RunConfig) -> list[str]:
-    in_flight = config.actors.count * config.actors.lanes * config.actors.max_outstanding
+    if is_off_policy(config):
+        return []
+    one = config.actors.lanes * config.actors.max_outstanding
+    if follows_cluster(config):
+        # Learners share batch and workers alike, so that both are those of the whole run.
+        spare = config.queue.max_policy_lag - config.queue.capacity_batches
+        most = math.floor(spare * config.learner.batch_size / one)
+        return [
+            f"actors.count all: with more than {max(0, most)} workers unrolls can be older than "
+            f"queue.max_policy_lag {config.queue.max_policy_lag}, and such are dropped: raise it "
+            "or learner.batch_size for more"
+        ]
+    config = several_learners.share_of(config, 0)
+    in_flight = planned_workers(config) * one
     lag = config.queue.capacity_batches + in_flight / config.learner.batch_size
     if lag <= config.queue.max_policy_lag:
         return []
@@ -87,11 +123,13 @@ def _few_rows(config: RunConfig, tasks: int) -> list[str]:
 
 
 def _few_cores(config: RunConfig) -> list[str]:
-    cores = len(os.sched_getaffinity(0))
-    if config.runtime == "local" or config.address or config.actors.count <= cores:
+    cores, workers = cores_of_this_machine(), planned_workers(config)
+    # With `all` there are as few as can be.
+    alone = config.runtime == "local" or config.address or config.actors.count == "all"
+    if alone or workers <= cores:
         return []
     return [
-        f"{config.actors.count} actors share the {cores} cores of this machine; "
+        f"{workers} actors share the {cores} cores of this machine; "
         f"actors.count {cores} is faster, or join a cluster with --address"
     ]
 

@@ -10,6 +10,7 @@ import psutil
 
 from deploy import address, placement, plan_warnings, several_learners
 from deploy.build import is_off_policy, lanes_per_task
+from deploy.worker_numbers import follows_cluster, planned_workers
 from envs.registry import held_out_tasks, task_specs, training_tasks
 from repertory.config import RunConfig, SacConfig, Td3Config
 from repertory.config.gradients import missing_sentence
@@ -62,12 +63,17 @@ def _check_shares(config: RunConfig, tasks: tuple[TaskSpec, ...]) -> None:
     """Check what every learner must have; the last one has the fewest workers."""
     learners = config.learner.count
     share = several_learners.share_of(config, learners - 1)
+    # Free cores may bring any number of workers: what those of the beginning cannot do, is told.
+    numbered = not follows_cluster(config)
     try:
-        _check_lanes(share, len(tasks))
+        if numbered:
+            _check_lanes(share, len(tasks))
         if is_off_policy(share):
             _check_replay(share, tasks)
         else:
             _check_queues(share)
+            if numbered:
+                _check_under_way(share)
     except BadInput as error:
         if learners == 1:
             raise
@@ -97,7 +103,10 @@ def _check_queues(config: RunConfig) -> None:
             f"queue.capacity_batches {config.queue.capacity_batches:g} holds less than a batch, "
             "which could then never be filled: make it at least 1"
         )
-    count, lanes = config.actors.count, config.actors.lanes
+
+
+def _check_under_way(config: RunConfig) -> None:
+    count, lanes = planned_workers(config), config.actors.lanes
     under_way = count * lanes * config.actors.max_outstanding
     if config.learner.batch_size > under_way:
         wanted = -(-config.learner.batch_size // (count * config.actors.max_outstanding))
@@ -174,7 +183,7 @@ def _check_gradients(config: RunConfig, tasks: tuple[TaskSpec, ...]) -> None:
 
 
 def _check_lanes(config: RunConfig, tasks: int) -> None:
-    count, lanes = config.actors.count, config.actors.lanes
+    count, lanes = planned_workers(config), config.actors.lanes
     total = count * lanes
     if total < tasks:
         raise BadInput(

@@ -159,10 +159,14 @@ def allowed(info: FieldInfo, kinds: tuple[str, ...] = ()) -> str:
             bound = getattr(rule, name, None)
             if bound is not None:
                 bounds.append(f"{words} {bound:g}")
-    described = " or ".join(
-        _describe(arm) for arm in _arms(info.annotation) if arm is not types.NoneType
-    )
-    return " ".join([described, " and ".join(bounds)]).strip()
+    limits = " and ".join(bounds)
+    # Bounds belong to the number, not to a word that may stand in its place.
+    described = [
+        f"{_describe(arm)} {limits}" if limits and arm in (int, float) else _describe(arm)
+        for arm in _arms(info.annotation)
+        if arm is not types.NoneType
+    ]
+    return " or ".join(described)
 
 
 def dump(settings: Settings) -> Tree:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from deploy.worker_numbers import planned_workers
 from repertory.config import PpoConfig, RunConfig, SacConfig, Td3Config
 from repertory.errors import BadInput
 from repertory.seeding import integer
@@ -36,8 +37,8 @@ def share_of(config: RunConfig, rank: int) -> RunConfig:
 
 
 def workers_of(config: RunConfig, rank: int) -> range:
-    """Return the workers that deliver to a learner: worker i to learner i mod N."""
-    return range(rank, config.actors.count, config.learner.count)
+    """Return the workers that deliver to a learner from the start: worker i to learner i mod N."""
+    return range(rank, planned_workers(config), config.learner.count)
 
 
 def exchange_of(config: RunConfig, rank: int) -> Exchange:
@@ -96,7 +97,7 @@ def _not_divided(config: RunConfig) -> str | None:
         above = (batch // learners + 1) * learners
         fitting = f"{above - learners} or {above}" if above > learners else f"{above}"
         return f"learner.batch_size {batch} cannot be shared equally: {fitting} could"
-    if config.actors.count < learners:
+    if planned_workers(config) < learners:
         return (
             f"actors.count {config.actors.count} leaves some learner without a worker: "
             f"make it at least {learners}"

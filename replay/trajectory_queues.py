@@ -11,6 +11,8 @@ import time
 from collections import deque
 from collections.abc import Sequence
 
+import numpy as np
+
 from repertory.ports import State
 from repertory.types import EnvironmentFault, EpisodeRecord, TaskSpec, Unroll, Weights
 from replay.batch import (
@@ -31,8 +33,10 @@ class TrajectoryQueues:
     """`UnrollSink` and `BatchSource` of on-policy learners; safe to use from several threads.
 
     `targets[i]` is the number of rows of task i at which its actors are held back, `bounds[i]` the
-    number never exceeded: above it the oldest row is dropped and counted. Rows acted with weights
-    more than `max_policy_lag` versions old are dropped when they come up, and counted.
+    number never exceeded: above it the oldest row is dropped and counted. It rises with workers
+    that were not planned for: the `max_outstanding` unrolls that each one heard of may have under
+    way fit above the target (0: it stays). Rows acted with weights more than `max_policy_lag`
+    versions old are dropped when they come up, and counted.
     """
 
     def __init__(
@@ -44,11 +48,15 @@ class TrajectoryQueues:
         bounds: Sequence[int],
         max_policy_lag: int,
         patience_s: float | None,
+        max_outstanding: int = 0,
     ) -> None:
         self._tasks = tuple(tasks)
         self._batch_size = batch_size
         self._targets = tuple(targets)
-        self._bounds = tuple(bounds)
+        self._bounds = list(bounds)
+        self._under_way = np.zeros(len(self._tasks), np.int64)
+        self._max_outstanding = max_outstanding
+        self._heard: set[int] = set()
         self._max_policy_lag = max_policy_lag
         self._patience_s = patience_s
         self._rows: list[deque[Row]] = [deque() for _ in self._tasks]
@@ -77,6 +85,7 @@ class TrajectoryQueues:
             if not self._ledger.accept(unroll.worker, unroll.incarnation, unroll.sequence):
                 self._refused += 1
                 return
+            self._fit(unroll)
             self._episodes.extend(unroll.episodes)
             if self._faults.note(unroll):
                 retired = self._faults.retired
@@ -95,6 +104,15 @@ class TrajectoryQueues:
                     rows.popleft()
                     counters.dropped_overflow += 1
             self._changed.notify_all()
+
+    def _fit(self, unroll: Unroll) -> None:
+        if not self._max_outstanding or unroll.worker in self._heard:
+            return
+        self._heard.add(unroll.worker)
+        lanes = np.bincount(unroll.task, minlength=len(self._tasks))
+        self._under_way += self._max_outstanding * lanes
+        needed = np.add(self._targets, self._under_way)
+        self._bounds = np.maximum(self._bounds, needed).tolist()
 
     def has_room(self) -> bool:
         """Whether some task has fewer rows than its target."""

@@ -16,6 +16,7 @@ from ray.autoscaler.sdk import request_resources
 
 from deploy import build, placement
 from deploy.address import probe, token_hint
+from deploy.worker_numbers import follows_cluster, other_cores, planned_workers
 from repertory.config import RunConfig
 from repertory.errors import ClusterFailure
 
@@ -87,7 +88,8 @@ def wait_for_room(config: RunConfig, stopped: Callable[[], bool] = lambda: False
     A run that joins gives nodes `actors.nodes_wait_s` to come, and asks an autoscaler for them;
     then one worker is enough to begin with, and the others start when nodes join.
     """
-    lacking = _lacking(config, config.actors.count)
+    workers = planned_workers(config)
+    lacking = _lacking(config, workers)
     wait_s = config.actors.nodes_wait_s if config.address else 0.0
     if lacking and wait_s:
         log.warning("%s; waiting up to %.0f s for them", lacking, wait_s)
@@ -96,11 +98,12 @@ def wait_for_room(config: RunConfig, stopped: Callable[[], bool] = lambda: False
             deadline = time.monotonic() + wait_s
             while lacking and time.monotonic() < deadline and not stopped():
                 time.sleep(_LOOK_S)
-                lacking = _lacking(config, config.actors.count)
+                lacking = _lacking(config, workers)
         finally:
             # What runs keeps its nodes; a standing request would keep them after the run too.
             request_resources(bundles=[])
-    if hopeless := _lacking(config, 1):
+    # Of a run that follows the cluster, each learner has one worker only.
+    if hopeless := _lacking(config, workers if follows_cluster(config) else 1):
         raise ClusterFailure(hopeless)
     if lacking:
         log.warning("%s; the run begins with those it has", lacking)
@@ -108,13 +111,13 @@ def wait_for_room(config: RunConfig, stopped: Callable[[], bool] = lambda: False
 
 def _lacking(config: RunConfig, workers: int) -> str:
     resources = ray.cluster_resources()
-    others = cores_of(config) - config.actors.count
+    others, numbered = other_cores(config), config.actors.count != "all"
     cores, needed = int(resources.get("CPU", 0)), workers + others
     if cores < needed:
         return (
             f"{workers} worker{'s' if workers > 1 else ''}, the learner and the evaluator need "
             f"{needed} cores and the cluster has {cores}: add nodes"
-            + (f" or use --actors.count {cores - others}" if cores > others else "")
+            + (f" or use --actors.count {cores - others}" if numbered and cores > others else "")
         )
     gpus, learners = int(resources.get("GPU", 0)), config.learner.count
     if config.learner.device == "cuda" and gpus < 1:
@@ -131,8 +134,7 @@ def _lacking(config: RunConfig, workers: int) -> str:
 
 def cores_of(config: RunConfig) -> int:
     """Return the logical cores of workers, learners, evaluator, and replays that stand apart."""
-    apart = config.replay.place == "process" and build.is_off_policy(config)
-    return config.actors.count + 1 + config.learner.count * (1 + int(apart))
+    return planned_workers(config) + other_cores(config)
 
 
 def unroll_bytes(config: RunConfig) -> int:
@@ -144,7 +146,7 @@ def unroll_bytes(config: RunConfig) -> int:
 
 def object_store_bytes(config: RunConfig) -> int:
     """Return the object store's size: twice what queues and deliveries under way can pin."""
-    under_way = config.actors.count * (config.actors.max_outstanding + 2)
+    under_way = planned_workers(config) * (config.actors.max_outstanding + 2)
     queued = config.queue.capacity_batches * config.learner.batch_size / config.actors.lanes
     if build.is_off_policy(config):
         queued = 0.0

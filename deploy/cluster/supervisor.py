@@ -21,6 +21,7 @@ from deploy.cluster.node_metrics import NodeMetrics
 from deploy.cluster.placements import Placements
 from deploy.cluster.worker_host import WorkerHost
 from deploy.recorder import Recorder
+from deploy.worker_numbers import planned_workers
 from repertory.config import RunConfig
 from repertory.errors import ClusterFailure
 from repertory.ports import State
@@ -58,7 +59,7 @@ class Supervisor:
         self._incarnation = 0
         self._workers: dict[int, _Worker] = {}
         self._restarts = 0
-        self._placements = Placements(run, config.actors.count)
+        self._placements = Placements(run, planned_workers(config))
         self._learner_restarts = learner_restarts
         self._nodes = NodeMetrics(config.logging.node_metrics, config.address)
         self.evaluations = Evaluations(config, self._tasks, run, recorder)
@@ -76,7 +77,7 @@ class Supervisor:
             saved = int(state["counters"].get("incarnation", 0))
             self._incarnation = max(incarnation, saved + 1)
         # Workers build their emulators while the learner builds its network.
-        for worker in range(self._config.actors.count):
+        for worker in range(planned_workers(self._config)):
             self._start_worker(worker, self._incarnation)
         self._learners.begin(state)
 

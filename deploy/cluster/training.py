@@ -15,6 +15,7 @@ from deploy.cluster.supervisor import HEARTBEAT_S, Supervisor
 from deploy.recorder import Recorder
 from deploy.signals import StopRequest
 from deploy.sinks import sinks_of
+from deploy.worker_numbers import with_number
 from repertory import checkpoint
 from repertory.config import RunConfig
 from repertory.errors import RepertoryError
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 
 def train(config: RunConfig, run: RunDirectory, resume: bool) -> int:
     """Train on Ray and return the exit code."""
+    config = with_number(config)
     state = None
     if resume:
         state, path, _ = checkpoint.load_latest(run.checkpoints)

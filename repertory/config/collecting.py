@@ -20,8 +20,11 @@ from repertory.config.base import (
 class ActorConfig(Settings):
     """Rollout workers."""
 
-    count: Positive = 2
-    """Worker processes, one per core."""
+    count: Positive | Literal["all"] = 2
+    """Worker processes, one per core; all: one on every core that learner, evaluator and replay
+    leave free, on this machine or in the cluster that the run joins. There workers come and go with
+    the nodes, and tasks keep equal parts of their lanes.
+    """
     lanes: Positive = 32
     """Environments per worker, stepped together with one batched policy call."""
     groups: Annotated[int, Field(ge=1, le=2)] = 1
@@ -37,8 +40,9 @@ class ActorConfig(Settings):
     max_restarts: NonNegative = 100
     """Replacements of one worker before the run ends."""
     nodes_wait_s: NonNegativeFloat = 0.0
-    """How long a run that joins a cluster waits for nodes with cores enough for all its parts; then
-    it begins with those that are there, and the other workers start when nodes join.
+    """How long a run that joins a cluster waits for nodes with cores enough for all its parts (with
+    `count` all, for one worker of each learner); then it begins with those that are there, and the
+    other workers start when nodes join.
     """
     environment_failures: NonNegative = 5
     """Failures of one task's environments within `failure_window_s` that a worker survives; at the

@@ -28,11 +28,15 @@ WRONG = {
     ),
     "zero actors": (
         ["train", "quickstart", "--actors.count", "0"],
-        "actors.count: expected an integer above 0, got '0'.",
+        "actors.count: expected an integer above 0 or all, got '0'.",
+    ),
+    "a misspelt word for a number": (
+        ["train", "quickstart", "--actors.count", "al"],
+        "actors.count: expected an integer above 0 or all, got 'al'. Did you mean 'all'?",
     ),
     "half an actor": (
         ["train", "quickstart", "--actors.count=4.5"],
-        "actors.count: expected an integer above 0, got '4.5'.",
+        "actors.count: expected an integer above 0 or all, got '4.5'.",
     ),
     "negative learning rate": (
         ["train", "quickstart", "--optimiser.learning_rate", "-1"],

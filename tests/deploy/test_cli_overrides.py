@@ -136,10 +136,10 @@ def test_yaml_words_that_yaml_takes_for_truth_are_words(yaml_file):
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("actors: {count: true}", "actors.count: expected an integer above 0, got True."),
-        ("actors: {count: 4.5}", "actors.count: expected an integer above 0, got 4.5."),
-        ("actors: {count: '4'}", "actors.count: expected an integer above 0, got '4'."),
-        ("actors: {count: }", "actors.count: expected an integer above 0, got None."),
+        ("actors: {count: true}", "actors.count: expected an integer above 0 or all, got True."),
+        ("actors: {count: 4.5}", "actors.count: expected an integer above 0 or all, got 4.5."),
+        ("actors: {count: '4'}", "actors.count: expected an integer above 0 or all, got '4'."),
+        ("actors: {count: }", "actors.count: expected an integer above 0 or all, got None."),
         (
             "optimiser: {learning_rate: fast}",
             "optimiser.learning_rate: expected a number above 0, got 'fast'.",

@@ -65,6 +65,7 @@ def queues(
     bound: int = 100,
     lag: int = 1000,
     patience_s: float | None = None,
+    outstanding: int = 0,
 ) -> TrajectoryQueues:
     return TrajectoryQueues(
         tasks(task_count),
@@ -73,6 +74,7 @@ def queues(
         bounds=[bound] * task_count,
         max_policy_lag=lag,
         patience_s=patience_s,
+        max_outstanding=outstanding,
     )
 
 
@@ -166,6 +168,19 @@ def test_a_full_queue_drops_its_oldest_row_and_counts_it() -> None:
     batch = source.next_batch(0.0)
     assert batch is not None
     assert (batch.reward[0] // 1000).tolist() == [3.0, 4.0]
+
+
+def test_what_workers_that_came_later_have_under_way_fits_too() -> None:
+    # Planned for one worker with one lane of each task; nine more come, as a cluster grows.
+    source = queues(2, 2, target=1, bound=3, outstanding=2)
+    for worker in range(10):
+        for sequence in (1, 2):
+            source.insert(unroll([0, 1], worker=worker, sequence=sequence))
+    assert [counters.dropped_overflow for counters in source.counters] == [0, 0]
+    # Ten workers have no more under way than that: what is beyond it drops the oldest.
+    for sequence in range(3, 6):
+        source.insert(unroll([0], sequence=sequence))
+    assert [counters.dropped_overflow for counters in source.counters] == [2, 0]
 
 
 def test_rows_of_old_weights_are_dropped_and_counted_and_the_rest_keep_their_order() -> None:
