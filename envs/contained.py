@@ -7,6 +7,7 @@ Axes: L lanes.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -17,6 +18,8 @@ from envs.failures import RenewableLanes
 from repertory.errors import EnvironmentFailure
 from repertory.ports import State
 from repertory.types import EnvironmentFault, StepResult, TaskSpec
+
+log = logging.getLogger(__name__)
 
 
 class FailureBudget:
@@ -120,9 +123,9 @@ class ContainedLanes:
             wrong |= ~np.isfinite(reward)
         for lane in np.flatnonzero(wrong & ~idle).tolist():
             name = self._specs[lane].name
-            found.setdefault(
-                lane, f"{name} (lane {lane}) gave an observation or a reward that is not finite"
-            )
+            reason = f"{name} (lane {lane}) gave an observation or a reward that is not finite"
+            if found.setdefault(lane, reason) == reason:
+                log.info("%s", reason)
         return found
 
     def _recovered(self, lane: int, reason: str) -> np.ndarray | float:
@@ -136,6 +139,7 @@ class ContainedLanes:
                 first = self._lanes.renew(lane)
             except Exception as error:  # whatever an environment raises
                 reason = str(self._lanes.failures.of(lane, error))
+                log.info("%s", reason, exc_info=error)
                 continue
             if np.isfinite(first).all():
                 return first

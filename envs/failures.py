@@ -4,6 +4,7 @@ contains it.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -11,6 +12,8 @@ import numpy as np
 
 from repertory.errors import EnvironmentFailure
 from repertory.ports import Lanes
+
+log = logging.getLogger(__name__)
 
 
 class LaneFailures:
@@ -38,6 +41,8 @@ class LaneFailures:
         failure = self.of(lane, error)
         if not self.contained:
             raise failure from error
+        # The sentence is what is counted and told; where it was raised, only a traceback shows.
+        log.info("%s", failure, exc_info=error)
         self.now[lane] = str(failure)
 
     def of(self, lane: int, error: Exception) -> EnvironmentFailure:

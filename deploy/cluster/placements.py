@@ -7,11 +7,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import ray
 
 from deploy.cluster.faults import ANSWER_S
+from deploy.worker_places import WorkerBook, WorkerPlace
 
 if TYPE_CHECKING:
     from repertory.run_directory import RunDirectory
@@ -29,13 +32,19 @@ class Placements:
         self._run = run
         self._wanted = wanted
         self._answers: dict[int, Any] = {}
+        self._asked_for: dict[int, tuple[int, Sequence[str]]] = {}
         self._since: dict[int, float] = {}
         self._told = 0
+        self._book = WorkerBook(run.path)
+        self.known: dict[int, WorkerPlace] = {}
+        """Where workers are, or were, while no later process of theirs has come."""
 
-    def expect(self, worker: int, handle: Any) -> None:
+    def expect(self, worker: int, incarnation: int, tasks: Sequence[str], handle: Any) -> None:
         """Look out for the process of a worker that was asked for just now."""
-        self._answers[worker] = handle.address.remote()
+        self._answers[worker] = handle.place.remote()
+        self._asked_for[worker] = incarnation, tasks
         self._since[worker] = time.monotonic()
+        self.known.pop(worker, None)
 
     def arrived(self) -> list[int]:
         """Return the workers whose processes came since the last call; tell of those that wait."""
@@ -45,8 +54,7 @@ class Placements:
         found = [worker for worker, answer in self._answers.items() if answer in ready]
         for worker in found:
             with contextlib.suppress(ray.exceptions.RayError):
-                address = ray.get(self._answers[worker], timeout=ANSWER_S)
-                log.info("worker %d is on %s", worker, address)
+                self._enter(worker, ray.get(self._answers[worker], timeout=ANSWER_S))
             del self._answers[worker], self._since[worker]
         self._tell()
         return found
@@ -60,6 +68,18 @@ class Placements:
     def waiting(self) -> int:
         """How many workers' processes are not there."""
         return len(self._answers)
+
+    def _enter(self, worker: int, place: Any) -> None:
+        incarnation, tasks = self._asked_for[worker]
+        self.known[worker] = WorkerPlace(
+            worker=worker, incarnation=incarnation, tasks=tuple(tasks), **asdict(place)
+        )
+        self._book.enter(self.known[worker])
+        log.info("worker %d is on %s", worker, place.node)
+
+    def close(self) -> None:
+        """Close the file of places."""
+        self._book.close()
 
     def _tell(self) -> None:
         now = time.monotonic()

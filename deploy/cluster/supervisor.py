@@ -20,6 +20,7 @@ from deploy.cluster.messages import Heartbeat
 from deploy.cluster.node_metrics import NodeMetrics
 from deploy.cluster.placements import Placements
 from deploy.cluster.worker_host import WorkerHost
+from deploy.cluster.worker_lines import WorkerLines, log_last_words
 from deploy.recorder import Recorder
 from deploy.worker_numbers import planned_workers
 from repertory.config import RunConfig
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 HEARTBEAT_S = 0.5
+LAST_LINES_S = 5.0
+"""At the end of a run, for what workers have to say: one that hangs says nothing at all."""
 
 
 @dataclass(slots=True)
@@ -60,6 +63,7 @@ class Supervisor:
         self._workers: dict[int, _Worker] = {}
         self._restarts = 0
         self._placements = Placements(run, planned_workers(config))
+        self._lines = WorkerLines()
         self._learner_restarts = learner_restarts
         self._nodes = NodeMetrics(config.logging.node_metrics, config.address)
         self.evaluations = Evaluations(config, self._tasks, run, recorder)
@@ -87,7 +91,10 @@ class Supervisor:
         host = ray.remote(WorkerHost).options(
             num_cpus=1, max_restarts=0, max_concurrency=2, **place
         )
-        handle = host.remote(self._json, self._learners.door_for(worker), worker, incarnation)
+        lanes = build.assignment(self._config, len(self._tasks), worker)
+        tasks = [self._tasks[task] for task in dict.fromkeys(lanes)]
+        door = self._learners.door_for(worker)
+        handle = host.remote(self._json, door, worker, incarnation, tasks)
         self._workers[worker] = _Worker(
             handle=handle,
             running=handle.run.remote(),
@@ -95,7 +102,7 @@ class Supervisor:
             since=time.monotonic(),
             restarts=before.restarts + 1 if before else 0,
         )
-        self._placements.expect(worker, handle)
+        self._placements.expect(worker, incarnation, tasks, handle)
         self._incarnation = max(self._incarnation, incarnation)
 
     def worker_process_ids(self) -> list[int]:
@@ -152,6 +159,9 @@ class Supervisor:
         ray.kill(worker.handle, no_restart=True)
         log.warning("worker %d: %s; starting a replacement", index, reason)
         self._run.event("worker_replaced", worker=index, reason=reason)
+        self._lines.forget(index)
+        if index in self._placements.known:
+            log_last_words(self._placements.known[index])
         self._restarts += 1
         if worker.restarts >= self._config.actors.max_restarts:
             raise ClusterFailure(
@@ -162,12 +172,20 @@ class Supervisor:
     # -- records ---------------------------------------------------------------------------------
 
     def ask_report(self) -> None:
-        """Ask learner and nodes for their metrics, unless these are awaited already."""
+        """Ask learner and nodes for their metrics, unless these are awaited already, and workers
+        for what they warn of.
+        """
         self._learners.ask_report()
         self._nodes.ask()
+        self._ask_for_lines()
+
+    def _ask_for_lines(self) -> None:
+        there = self._placements.known
+        self._lines.ask({index: w.handle for index, w in self._workers.items() if index in there})
 
     def take_report(self, wait_s: float) -> None:
         """Write the report that was asked for, if it comes within `wait_s`."""
+        self._lines.take(0.0)
         report = self._learners.take_report(wait_s)
         if report is None:
             return
@@ -218,6 +236,7 @@ class Supervisor:
         """Kill whatever still lives: another supervisor goes on from a checkpoint."""
         self.evaluations.abandon()
         self._nodes.stop()
+        self._placements.close()
         for worker in self._workers.values():
             ray.kill(worker.handle, no_restart=True)
         self._learners.kill()
@@ -228,5 +247,9 @@ class Supervisor:
             worker.handle.stop.remote()
         self._learners.stop()
         self._nodes.stop()
+        self._lines.take(0.0)
+        self._ask_for_lines()
+        self._lines.take(LAST_LINES_S)
+        self._placements.close()
         for worker in self._workers.values():
             ray.kill(worker.handle, no_restart=True)

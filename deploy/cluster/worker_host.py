@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import threading
 from collections import deque
@@ -13,6 +14,7 @@ import ray
 
 from actors.evaluator import TaskScore
 from deploy import build
+from deploy.cluster import worker_log
 from deploy.cluster.faults import ANSWER_S
 from deploy.cluster.worker_door import Published, Receipt
 from deploy.evaluation import evaluate_weights
@@ -20,6 +22,8 @@ from deploy.video.films import Film, films_of
 from repertory.config import RunConfig
 from repertory.errors import ClusterFailure
 from repertory.types import Weights
+
+log = logging.getLogger(__name__)
 
 IDLE_S = 1.0
 """Between the deliveries of a worker that has given up all its tasks."""
@@ -61,7 +65,16 @@ class LearnerWeights:
 class WorkerHost:
     """Threaded Ray actor: `run` plays until told to stop, delivering straight to the learner."""
 
-    def __init__(self, config_json: str, learner: Any, worker: int, incarnation: int) -> None:
+    def __init__(
+        self,
+        config_json: str,
+        learner: Any,
+        worker: int,
+        incarnation: int,
+        tasks: Sequence[str] = (),
+    ) -> None:
+        """Prepare worker `worker`, whose lanes play `tasks`, to deliver to `learner`."""
+        self._kept = worker_log.begin(worker, tasks)
         self._config = RunConfig.model_validate_json(config_json)
         self._learner = learner
         self._worker = worker
@@ -73,12 +86,24 @@ class WorkerHost:
         """Return the process id."""
         return os.getpid()
 
-    def address(self) -> str:
-        """Return the address of the node that this worker is on."""
-        return str(ray.util.get_node_ip_address())
+    def place(self) -> worker_log.Place:
+        """Return where this worker is, and where its log is kept."""
+        return worker_log.place_of_this_process()
+
+    def said(self) -> tuple[list[str], int]:
+        """Return the warnings since the last call, and how many were dropped before these."""
+        return self._kept.take()
 
     def run(self) -> None:
         """Play and deliver; at most `actors.max_outstanding` deliveries await their receipt."""
+        try:
+            self._run()
+        except Exception:
+            # The driver is told by Ray; this is for whoever reads this worker's own log.
+            log.exception("the worker ends")
+            raise
+
+    def _run(self) -> None:
         import torch
 
         torch.set_num_threads(1)

@@ -19,6 +19,7 @@ SUMMARIES = {
     "train": "run a recipe, or go on with a run",
     "submit": "train as a job of a cluster",
     "status": "a cluster's runs, where their parts are, what its nodes have",
+    "logs": "where the logs of a run's workers are, and their last lines",
     "finetune": "pre-trained weights on other tasks, and the baseline from scratch",
     "study": "pre-train, zero-shot, fine-tune, scratch: a whole protocol as a list of jobs",
     "evaluate": "play whole episodes with a run's weights, on any tasks",

@@ -17,6 +17,8 @@ from repertory.errors import BadInput, ClusterFailure
 log = logging.getLogger(__name__)
 
 LEFT_TO_ITSELF = 130
+LOG_S = 30
+"""Deadline of a file's last lines, which the dashboard asks the file's node for."""
 _UNDER_WAY = ("PENDING", "RUNNING")
 _MOST = 10_000
 _CURE = (
@@ -206,3 +208,17 @@ class Jobs:
             for actor in found
             if not actor.class_name.startswith("JobSupervisor")
         ]
+
+    def log_lines(self, node_id: str, name: str, count: int) -> list[str]:
+        """Return the last lines of a file in Ray's log folder on a node."""
+        # Ray's own `get_log` takes no address of a dashboard, and a head's other ports are closed
+        # to whoever comes through a tunnel.
+        asked = {"node_id": node_id, "filename": name, "lines": count, "timeout": LOG_S}
+        with self._asked(f"for {name}"):
+            answer = self._client._do_request(
+                "GET", "/api/v0/logs/file", params=asked, timeout=LOG_S + 5
+            )
+            if answer.status_code != 200:
+                raise RuntimeError(answer.text)
+            text: str = answer.content.decode("utf-8", errors="replace")
+        return text.splitlines()

@@ -93,7 +93,7 @@ def test_every_documented_command_is_accepted(
         case "train" | "submit" | "study" if "--resume" not in rest or "auto" in rest:
             code, sentence = said(name, *rest, "--dry-run")
             assert code == 0, sentence
-        case "train" | "finetune" | "evaluate" | "watch" | "export" | "report":
+        case "train" | "finetune" | "evaluate" | "watch" | "export" | "report" | "logs":
             code, sentence = said(name, *rest)
             assert code == 2
             assert re.search(RUN_MISSING, sentence), sentence
