@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from deploy import build, left_over
@@ -61,7 +62,8 @@ def train(config: RunConfig, run: RunDirectory, resume: bool) -> int:
                 except PartLost as lost:
                     supervisor.abandon()
                     if stop:
-                        raise
+                        _tell_what_is_lost(run, lost)
+                        break
                     state = restarts.after(lost)
                     incarnation = supervisor.next_incarnation
         except RepertoryError as failure:
@@ -70,6 +72,19 @@ def train(config: RunConfig, run: RunDirectory, resume: bool) -> int:
         finally:
             recorder.close()
     return stop.exit_code
+
+
+def _tell_what_is_lost(run: RunDirectory, lost: PartLost) -> None:
+    """Say since when nothing is saved of a run that was to stop and had lost its learner."""
+    reason = str(lost).partition("; ")[0]
+    kept = checkpoint.list_checkpoints(run.checkpoints)
+    if kept:
+        written = datetime.fromtimestamp(kept[-1].stat().st_mtime, UTC)
+        since = f"what came after {kept[-1].name}, written at {written:%Y-%m-%d %H:%M:%S} UTC,"
+    else:
+        since = "all of the run, which had no checkpoint yet,"
+    log.warning("the run was to stop, but %s: %s is not saved", reason, since)
+    run.event("stopped_unsaved", reason=reason, checkpoint=kept[-1].name if kept else None)
 
 
 def _watch(

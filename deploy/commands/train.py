@@ -226,6 +226,8 @@ def _warn_of_other_versions(before: dict[str, Any], now: dict[str, Any]) -> None
 
 def _train(config: RunConfig, directory: RunDirectory, *, resume: bool) -> int:
     """Hand over to the runtime; its log goes to log.txt, and warnings to the terminal too."""
+    from repertory import checkpoint
+
     root = logging.getLogger()
     shown = TerminalWarnings()
     # What ends the run is printed by the command line.
@@ -259,8 +261,10 @@ def _train(config: RunConfig, directory: RunDirectory, *, resume: bool) -> int:
         if config.evaluation.at_end:
             _print_scores(config, directory)
         print(f"done: repertory evaluate {where}")
-    else:
+    elif checkpoint.list_checkpoints(directory.checkpoints):
         print(f"stopped: repertory train --resume {where}")
+    else:
+        print(f"stopped before anything was saved: {where} has no checkpoint to go on from")
     return code
 
 
