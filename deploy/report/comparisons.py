@@ -16,8 +16,11 @@ from deploy import schema
 from deploy.report.curves import Points, metric
 from deploy.report.evaluations import Evaluation
 from deploy.report.runs import Group, ReportedRun
+from repertory.errors import BadInput
 from repertory.metrics import names
 from repertory.scores.normalise import human_ranges, normalised
+
+_ACTIONS = "environment.full_action_space"
 
 Judge = Callable[[Evaluation], float | None]
 """What one evaluation is worth on a scale; None where the scale says nothing of it."""
@@ -106,12 +109,27 @@ def differences(groups: Sequence[Group]) -> tuple[list[Difference], list[Differe
 
 def _protocol(run: ReportedRun) -> dict[str, Any]:
     environment = schema.flatten({"environment": run.protocol.get("environment", {})})
+    if environment.get("environment.suite") == "atari":
+        # `auto` and what it stands for are one protocol: fine-tuning spells it out.
+        environment[_ACTIONS] = _has_full_actions(run.tasks, environment.get(_ACTIONS, "auto"))
     evaluation = {
         path: value
         for path, value in run.settings.items()
         if path in ("evaluation.episodes", "evaluation.seed", "evaluation.max_steps")
     }
     return {**environment, **evaluation, "tasks": list(run.tasks), "held out": list(run.held_out)}
+
+
+def _has_full_actions(tasks: Sequence[str], setting: bool | str) -> bool | str:
+    """Return whether agents of these tasks had all 18 actions; the setting, where none can tell."""
+    from envs.atari import catalog
+
+    try:
+        games = [catalog.parse(task).game for task in tasks]
+        return catalog.action_set(games, setting) == catalog.FULL_ACTIONS
+    except BadInput:
+        # A game that the emulator installed here does not have.
+        return setting
 
 
 def _differing(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> list[Difference]:

@@ -124,6 +124,34 @@ def test_differences_of_protocol_are_named_with_who_has_what(tmp_path: Path) -> 
     assert "python" in {difference.name for difference in versions}
 
 
+def test_action_sets_are_compared_by_what_agents_had_and_not_by_the_word(tmp_path: Path) -> None:
+    pong, breakout = "atari/pong/m0d0", "atari/breakout/m0d0"
+
+    def one(name: str, tasks: list[str], full: bool | str) -> None:
+        environment = {"suite": "atari", "full_action_space": full}
+        played = {"environment": environment, "tasks": tasks}
+        reported_run(tmp_path, name, recipe=name, protocol=played)
+
+    def differences() -> dict[str, dict[str, list[str]]]:
+        serious, _ = comparisons.differences(groups_in(tmp_path))
+        return {d.name: {v: list(who) for v, who in d.values} for d in serious}
+
+    # A run's own word, and what fine-tuning makes of it for child and baseline.
+    one("parent", [pong], "auto")
+    one("child", [pong], False)
+    assert differences() == {}
+    # Of several games `auto` is all 18, as a child of such a run says.
+    one("several", [pong, breakout], "auto")
+    one("several-child", [pong], True)
+    assert differences()["environment.full_action_space"] == {
+        "False": ["child", "parent"],
+        "True": ["several", "several-child"],
+    }
+    # A game that the emulator does not have: then the word is all there is.
+    one("unknown", ["atari/pnog/m0d0"], "auto")
+    assert differences()["environment.full_action_space"]["auto"] == ["unknown"]
+
+
 def test_runs_of_one_protocol_have_no_differences(tmp_path: Path) -> None:
     for seed in (1, 2):
         reported_run(tmp_path, f"run{seed}", seed=seed)
