@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from repertory.config import MemoryFormat
+from repertory.networks.products import linear
 
 
 def _initialise(weight: Tensor, fan_in: int, scale: float, generator: torch.Generator) -> None:
@@ -101,7 +102,7 @@ class Dense(nn.Module):
     def forward(self, inputs: Float[Tensor, "*rows I"]) -> Float[Tensor, "*rows O"]:
         """Multiply and add."""
         bias = None if self.bias is None else self.bias.to(inputs.dtype)
-        return F.linear(inputs, self.weight.to(inputs.dtype), bias)
+        return linear(inputs, self.weight.to(inputs.dtype), bias)
 
 
 def initialise(module: nn.Module, generator: torch.Generator) -> None:

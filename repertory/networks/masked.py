@@ -19,6 +19,7 @@ from torch.func import functional_call
 
 from repertory.networks.actor_critic import ActorCritic
 from repertory.networks.masks import TaskMasks
+from repertory.networks.products import masked_relu_layer, prefers_onednn
 from repertory.networks.task_mlp import TaskMlp
 
 
@@ -53,7 +54,31 @@ class MaskedMlp:
 
     def grouped(self, inputs: Float[Tensor, "N I"]) -> Float[Tensor, "C N O"]:
         """Return outputs of rows that are ordered by task, N/M of each."""
-        return self._parts(inputs.view(self.network.tasks, -1, inputs.shape[1]).unbind(0))
+        network = self.network
+        parts = inputs.view(network.tasks, -1, inputs.shape[1]).unbind(0)
+        products = [
+            network.first(part, [self._weights[0] * self._mask(0, task)])
+            for task, part in enumerate(parts)
+        ]
+        hidden = network.first_of_groups(torch.cat(products, 1))
+        form = self._weights[-1].dtype
+        if prefers_onednn(hidden[:, : parts[0].shape[0]].to(form), hidden.shape[-1]):
+            hidden = self._layer_by_layer(hidden)
+        else:
+            of_tasks = torch.split(hidden, parts[0].shape[0], 1)
+            rest = [network.rest(part, self._trunk(task)) for task, part in enumerate(of_tasks)]
+            hidden = torch.cat(rest, 1)
+        return network.heads_of_groups(hidden)
+
+    def _layer_by_layer(self, hidden: Float[Tensor, "C N H"]) -> Float[Tensor, "C N H"]:
+        """Return the last hidden layer, all tasks' rows through one layer after the other."""
+        copies = list(hidden.to(self._weights[-1].dtype).unbind(0))
+        for index, weight in enumerate(self._weights[1:], 1):
+            masks = [self._mask(index, task) for task in range(self.network.tasks)]
+            biases = self.network.biases[index].to(weight.dtype).squeeze(1).unbind(0)
+            parts = zip(copies, weight.unbind(0), biases, strict=True)
+            copies = [masked_relu_layer(*part, masks) for part in parts]
+        return torch.stack(copies).to(hidden.dtype)
 
     def of_counts(
         self, inputs: Float[Tensor, "N I"], task: Int[Tensor, " N"], counts: Sequence[int]
@@ -85,10 +110,12 @@ class MaskedMlp:
         row = self.masks.row(task)
         if row not in self._trunks:
             self._trunks[row] = [
-                weight * self.masks.of(f"weights.{index}", task).to(weight.dtype)
-                for index, weight in enumerate(self._weights)
+                weight * self._mask(index, task) for index, weight in enumerate(self._weights)
             ]
         return self._trunks[row]
+
+    def _mask(self, index: int, task: int) -> Tensor:
+        return self.masks.of(f"weights.{index}", task).to(self._weights[index].dtype)
 
 
 class MaskedActorCritic:

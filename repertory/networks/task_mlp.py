@@ -88,15 +88,20 @@ class TaskMlp(nn.Module):
 
     def grouped(self, inputs: Float[Tensor, "N I"]) -> Float[Tensor, "C N O"]:
         """Return outputs of rows that are ordered by task, N/M of each: heads as one product."""
-        rows = inputs.shape[0] // self.tasks
-        first = self._first(inputs)
+        return self.heads_of_groups(self.rest(self.first_of_groups(self.first(inputs))))
+
+    def first_of_groups(self, products: Float[Tensor, "C N H"]) -> Float[Tensor, "C N H"]:
+        """Return the first hidden layer of rows ordered by task, from its products with inputs."""
         if self.code is not None:
-            by_task = first.view(self.copies, self.tasks, rows, -1)
-            first = (by_task + self.code.unsqueeze(2)).flatten(1, 2)
-        hidden = self._rest(F.relu(first))
+            by_task = products.view(self.copies, self.tasks, -1, products.shape[-1])
+            products = (by_task + self.code.unsqueeze(2)).flatten(1, 2)
+        return F.relu(products)
+
+    def heads_of_groups(self, hidden: Float[Tensor, "C N H"]) -> Float[Tensor, "C N O"]:
+        """Return outputs of rows ordered by task from their last hidden layer."""
         if self.head_weight.shape[1] == 1:
             return torch.baddbmm(self.head_bias[:, 0], hidden, self.head_weight[:, 0])
-        by_task = hidden.view(self.copies * self.tasks, rows, -1)
+        by_task = hidden.view(self.copies * self.tasks, -1, hidden.shape[-1])
         outputs = torch.baddbmm(
             self.head_bias.flatten(0, 1), by_task, self.head_weight.flatten(0, 1)
         )
@@ -131,9 +136,9 @@ class TaskMlp(nn.Module):
             outputs = torch.baddbmm(bias, hidden, weight)
             outputs = outputs.view(self.copies, count, -1, self.outputs)
             return outputs.expand(-1, -1, self.tasks, -1)
-        first = self._first(inputs)
+        first = self.first(inputs)
         every = (first.unsqueeze(2) + self.code.unsqueeze(1)).flatten(1, 2)
-        hidden = self._rest(F.relu(every))
+        hidden = self.rest(F.relu(every))
         if self.head_weight.shape[1] == 1:
             outputs = torch.baddbmm(self.head_bias[:, 0], hidden, self.head_weight[:, 0])
             return outputs.view(self.copies, count, self.tasks, self.outputs)
@@ -151,17 +156,23 @@ class TaskMlp(nn.Module):
 
         `weights` stand in for the network's own: a task's sub-network.
         """
-        first = self._first(inputs, weights)
+        first = self.first(inputs, weights)
         if code is not None:
             first = first + code
-        return self._rest(F.relu(first), weights)
+        return self.rest(F.relu(first), weights)
 
-    def _first(self, inputs: Tensor, weights: Sequence[Tensor] | None = None) -> Tensor:
+    def first(
+        self, inputs: Float[Tensor, "N I"], weights: Sequence[Tensor] | None = None
+    ) -> Float[Tensor, "C N H"]:
+        """Return the first layer's products with inputs, biases added; `weights` as in `trunk`."""
         rows = inputs.expand(self.copies, -1, -1)
         first = self.weights[0] if weights is None else weights[0]
         return torch.baddbmm(self.biases[0], rows, first)
 
-    def _rest(self, hidden: Tensor, weights: Sequence[Tensor] | None = None) -> Tensor:
+    def rest(
+        self, hidden: Float[Tensor, "C N H"], weights: Sequence[Tensor] | None = None
+    ) -> Float[Tensor, "C N H"]:
+        """Return the last hidden layer from the first; `weights` as in `trunk`."""
         result = hidden.dtype
         form = result if self.number_format == torch.float32 else self.number_format
         hidden = hidden.to(form)
@@ -170,7 +181,7 @@ class TaskMlp(nn.Module):
             (weight.to(form), bias.to(form))
             for weight, bias in zip(own[1:], list(self.biases)[1:], strict=True)
         ]
-        if prefers_onednn(hidden):
+        if prefers_onednn(hidden, hidden.shape[-1]):
             # unbind, not an index: its gradient is one stack, not a sum of padded copies.
             copies = list(hidden.unbind(0))
             for weight, bias in layers:

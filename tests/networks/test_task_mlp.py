@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from repertory.networks.products import prefers_onednn, relu_layer
 from repertory.networks.task_mlp import TaskMlp
 
 KINDS = list(itertools.product((False, True), (False, True)))
@@ -170,26 +169,3 @@ def test_hidden_layers_in_bf16_stay_near_float32_and_results_are_float32() -> No
     assert 1e-6 < error.item() < 0.02
     gradients = torch.autograd.grad(rounded.sum(), list(network.parameters()))
     assert all(gradient.dtype == torch.float32 for gradient in gradients)
-
-
-@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch without oneDNN")
-def test_the_other_librarys_layer_is_as_exact_as_torchs() -> None:
-    generator = torch.Generator().manual_seed(2)
-    rows, weight, bias = (
-        torch.randn(*shape, generator=generator, requires_grad=True)
-        for shape in ((100, 70), (70, 50), (50,))
-    )
-    pull = torch.randn(100, 50, generator=generator)
-    outputs = relu_layer(rows, weight, bias)
-    ours = torch.autograd.grad((outputs * pull).sum(), [rows, weight, bias])
-    exact = [tensor.detach().double().requires_grad_() for tensor in (rows, weight, bias)]
-    product = (exact[0] @ exact[1] + exact[2]).clamp(min=0.0)
-    theirs = torch.autograd.grad((product * pull).sum(), exact)
-    torch.testing.assert_close(outputs.double(), product, rtol=1e-5, atol=1e-5)
-    for own, expected in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(own.double(), expected, rtol=1e-5, atol=1e-4)
-
-
-def test_few_rows_and_float64_are_left_to_torch() -> None:
-    assert not prefers_onednn(torch.zeros(8, 400))
-    assert not prefers_onednn(torch.zeros(1280, 400, dtype=torch.float64))
