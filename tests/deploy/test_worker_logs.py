@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -141,6 +144,30 @@ def test_every_line_of_a_record_begins_with_the_mark_and_hides_secrets(
     assert len(lines) > 2
     assert all(line.startswith(f"{marked} ") for line in lines)
     assert "precious-key" not in "\n".join(lines)
+
+
+WARNING = """
+import json, logging, warnings
+from deploy.cluster import worker_log
+kept = worker_log.begin(3, ["counting/0"])
+warnings.warn("outdated", DeprecationWarning)
+logging.getLogger("library").info("by the way")
+print(json.dumps(kept.take()))
+"""
+
+
+def test_a_workers_process_marks_python_warnings_and_what_libraries_log() -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "always", "-c", WARNING], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stderr.splitlines()
+    assert lines
+    assert all(re.match(r"worker 3 on \S+ \[counting/0\] ", line) for line in lines), lines
+    assert "DeprecationWarning: outdated" in done.stderr
+    assert "INFO library: by the way" in done.stderr
+    (kept,), _ = json.loads(done.stdout)
+    assert "DeprecationWarning: outdated" in kept
 
 
 def test_warnings_are_kept_for_the_driver_up_to_a_bound_and_the_rest_is_counted() -> None:
