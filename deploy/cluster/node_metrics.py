@@ -14,6 +14,8 @@ import psutil
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from deploy.cluster.faults import ANSWER_S
+
 log = logging.getLogger(__name__)
 
 
@@ -76,7 +78,7 @@ class NodeMetrics:
             node = waiting[answer]
             del self._answers[node]
             try:
-                values = ray.get(answer)
+                values = ray.get(answer, timeout=ANSWER_S)
             except ray.exceptions.RayError as error:
                 log.warning("node %s is not read: %s", self._names[node], type(error).__name__)
                 self._drop(node)

@@ -8,6 +8,7 @@ from typing import Any
 
 import ray
 
+from deploy.cluster.faults import ANSWER_S
 from deploy.worker_places import WorkerPlace, last_lines
 
 log = logging.getLogger(__name__)
@@ -45,7 +46,7 @@ class WorkerLines:
             worker = asked[answer]
             del self._answers[worker]
             try:
-                lines, dropped = ray.get(answer)
+                lines, dropped = ray.get(answer, timeout=ANSWER_S)
             except ray.exceptions.RayError:
                 # It died; whoever watches over it says why.
                 continue
