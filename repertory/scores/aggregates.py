@@ -1,5 +1,9 @@
 """One number for many runs on many tasks, with its uncertainty (Agarwal et al. 2021).
 
+Trimming is scipy's; the bootstrap is a line of numpy, and tests hold its intervals to scipy's and
+to published ones. scipy's takes every task as an argument of its own (for two groups on 50 tasks
+that is a hundred), while all statistics here are functions of one array of all tasks.
+
 Axes: S runs, M tasks, R resamples, K thresholds; `*R` is none or one axis of resamples.
 """
 
