@@ -25,6 +25,7 @@ from deploy.report.curves import (
 from deploy.report.numbers import compact, with_interval
 from deploy.report.runs import Group, ReportedRun
 from deploy.report.series import QUEUE_FILL, REPLAY_FILL
+from deploy.report.task_names import short_names
 from repertory.metrics import names
 from repertory.scores.aggregates import (
     interquartile_mean,
@@ -176,17 +177,6 @@ def _interquartile_mean(
         highs.append(float(high))
     middle = np.array(middles)
     return Curve(group, grid, middle, np.array(lows), np.array(highs), [(grid, middle)])
-
-
-def short_names(tasks: Sequence[str]) -> dict[str, str]:
-    """Return the tasks' names without the folders that all of them share."""
-    if len(tasks) < 2:
-        return {task: task for task in tasks}
-    parts = [task.split("/") for task in tasks]
-    cut = 0
-    while all(len(of) > cut + 1 and of[cut] == parts[0][cut] for of in parts):
-        cut += 1
-    return {task: "/".join(of[cut:]) for task, of in zip(tasks, parts, strict=True)}
 
 
 def videos(runs: Sequence[ReportedRun], beside: Path) -> list[tuple[str, list[tuple[str, Path]]]]:

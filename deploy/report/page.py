@@ -17,6 +17,7 @@ from markupsafe import Markup
 
 from deploy.report import comparisons, figures, maps, repeating, tables
 from deploy.report.runs import Group, ReportedRun, differing
+from deploy.report.task_names import natural, short_names
 from repertory import __version__
 from repertory.durable_files import write_atomically
 
@@ -50,9 +51,9 @@ def render(groups: Sequence[Group], references: Sequence[ReportedRun], out: Path
     runs = [run for group in groups for run in group.runs]
     policy = comparisons.main_policy([*runs, *references])
     trained = list(dict.fromkeys(task for group in groups for task in group.tasks))
-    trained.sort(key=_natural)
+    trained.sort(key=natural)
     evaluated = list(dict.fromkeys(one.task for run in runs for one in run.evaluations))
-    evaluated.sort(key=_natural)
+    evaluated.sort(key=natural)
     scales = comparisons.scales(groups, references, policy)
     serious, versions = comparisons.differences(groups)
     panels = figures.panels(groups, trained, policy)
@@ -124,7 +125,7 @@ def _guides(group: Group) -> list[GroupMaps]:
     taken = maps.guide_maps(group)
     if not taken:
         return []
-    short = figures.short_names(taken[0].columns)
+    short = short_names(taken[0].columns)
     drawn = [
         Drawn(one.caption, maps.draw(one, f"whose policy acted, {group.label}, {one.caption}"))
         for one in taken
@@ -139,7 +140,7 @@ def _guides(group: Group) -> list[GroupMaps]:
 def _cosines(group: Group) -> list[GroupMaps]:
     found = []
     for network, taken in maps.cosine_maps(group).items():
-        short = figures.short_names(taken[0].columns)
+        short = short_names(taken[0].columns)
         drawn = [
             Drawn(one.caption, maps.draw(one, f"gradient cosines, {network}, {one.caption}"))
             for one in taken
@@ -176,18 +177,3 @@ def _told(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "none"
     return "not known" if value is None else "(empty)" if value == "" else str(value)
-
-
-def _natural(name: str) -> list[tuple[int, int, str]]:
-    """Order names as people do: m2 before m10."""
-    pieces: list[tuple[int, int, str]] = []
-    number = ""
-    for character in name + "\0":
-        if character.isdecimal():
-            number += character
-            continue
-        if number:
-            pieces.append((0, int(number), ""))
-            number = ""
-        pieces.append((1, 0, character))
-    return pieces

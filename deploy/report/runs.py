@@ -12,6 +12,7 @@ from typing import Any
 
 from deploy import schema
 from deploy.report.evaluations import Evaluation, read_evaluations
+from deploy.report.labels import labels_of
 from deploy.report.series import Metrics, read_metrics
 from repertory.errors import BadInput
 from repertory.run_directory import CONFIG, RunDirectory
@@ -176,25 +177,20 @@ def _is_free(path: str, run: ReportedRun) -> bool:
 
 
 def _labels(firsts: Sequence[ReportedRun]) -> list[str]:
-    """Name groups by their recipes, and by up to three settings where recipes are the same."""
-    recipes = [run.recipe for run in firsts]
-    labels = []
-    for run, recipe in zip(firsts, recipes, strict=True):
-        label = recipe
-        if run.parent:
-            label += " from scratch" if run.from_scratch else " fine-tuned"
-        alike = [
-            other.settings
-            for other, theirs in zip(firsts, recipes, strict=True)
-            if theirs == recipe
-            and (bool(other.parent), other.from_scratch) == (bool(run.parent), run.from_scratch)
-        ]
-        paths = [path for path in differing(alike) if not _is_free(path, run)]
-        told = [f"{path.rpartition('.')[2]} {_short(run.settings.get(path))}" for path in paths[:3]]
-        labels.append(", ".join([label, *told]) + (", …" if len(paths) > 3 else ""))
-    return labels
+    """Name groups by their recipes, and by settings where recipes are the same."""
+    names = []
+    for run in firsts:
+        kind = " from scratch" if run.from_scratch else " fine-tuned"
+        names.append(run.recipe + (kind if run.parent else ""))
+    settings = [
+        {**run.settings, "tasks": list(run.tasks), "held_out": list(run.held_out)} for run in firsts
+    ]
 
+    def told(indices: Sequence[int]) -> list[str]:
+        paths = differing([settings[index] for index in indices])
+        return [path for path in paths if not _is_free(path, firsts[indices[0]])]
 
-def _short(value: Any) -> str:
-    text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
-    return text if len(text) <= 24 else text[:23] + "…"
+    directories = [run.name for run in firsts]
+    return labels_of(
+        names, settings, told, directories, of_parents=any(run.parent for run in firsts)
+    )

@@ -179,6 +179,6 @@ def test_fine_tuned_runs_of_one_agent_are_one_group_whatever_their_tasks(tmp_pat
             "many-scratch-7",
             "many-scratch-8",
         ],
-        "a fine-tuned, parent_tasks counting/0": ["few-finetune-7", "few-finetune-8"],
-        "a fine-tuned, parent_tasks counting/0 counting/1": ["many-finetune-7", "many-finetune-8"],
+        "a fine-tuned, pre-trained on 1 task": ["few-finetune-7", "few-finetune-8"],
+        "a fine-tuned, pre-trained on 2 tasks": ["many-finetune-7", "many-finetune-8"],
     }
