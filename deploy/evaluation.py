@@ -11,10 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from actors.evaluator import TaskScore, play_episodes
 from deploy import build
-from deploy.evaluation_lanes import evaluation_environment, evaluation_lane
-from deploy.players import player, specs_like_training
+from deploy.evaluation_lanes import (
+    evaluation_environment,
+    evaluation_lane,
+    specs_like_training,
+)
+from deploy.players import player
 from deploy.saved_agent import saved_agent
-from envs.registry import resolve
+from envs.registry import held_out_tasks, resolve, training_tasks
 from repertory.config import RunConfig
 from repertory.durable_files import write_atomically
 from repertory.seeding import stream
@@ -56,6 +60,36 @@ def evaluate_weights(
             should_stop=should_stop,
         )
     return scores
+
+
+def evaluate_training(
+    config: RunConfig,
+    weights: Weights,
+    *,
+    env_steps: int,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> list[TaskScore]:
+    """Play what a run is to be evaluated on after `env_steps`, beside training or at its end.
+
+    Its own tasks, then those held out where `evaluation.held_out` says so.
+    """
+    settings = config.evaluation
+    episodes, policies = settings.episodes, settings.policies
+    if env_steps < config.total_steps:
+        episodes = settings.interim_episodes or episodes
+        policies = settings.interim_policies or policies
+    names = training_tasks(config)
+    if settings.held_out:
+        names += held_out_tasks(config)
+    return evaluate_weights(
+        config,
+        weights,
+        names,
+        episodes=episodes,
+        policies=policies,
+        seed=settings.seed,
+        should_stop=should_stop,
+    )
 
 
 def evaluate(

@@ -1,4 +1,6 @@
-"""The environments of an evaluation: trained or unseen tasks, under the protocol for scores."""
+"""The environments of an evaluation: trained or unseen tasks, under the protocol for scores, and
+numbered as the trained network knows them.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +8,9 @@ import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from envs.registry import make_lanes
+from envs.registry import make_lanes, task_specs
 from repertory.config import AtariConfig, MetaworldConfig, RunConfig
+from repertory.errors import BadInput
 from repertory.types import TaskSpec
 
 if TYPE_CHECKING:
@@ -44,6 +47,30 @@ def evaluation_lane(config: RunConfig, tasks: Sequence[TaskSpec], seed: int) -> 
         )
 
     return make
+
+
+def specs_like_training(
+    config: RunConfig, names: Sequence[str], known: Sequence[TaskSpec]
+) -> tuple[TaskSpec, ...]:
+    """Return tasks as the network of the tasks `known` plays them; unseen ones come past its last.
+
+    Specs are made together with the training tasks', so that the action set is the network's own
+    (the full 18 when training mixed games) also where a single task would choose fewer actions.
+
+    Raises:
+        BadInput: a task needs another action set or sees other observations.
+    """
+    training = [task.name for task in known]
+    unseen = [name for name in names if name not in training]
+    together = task_specs([*training, *unseen], config.environment, config.algorithm.discount)
+    if together[0].action != known[0].action or together[0].observation != known[0].observation:
+        raise BadInput(
+            f"{', '.join(unseen)} cannot be played by this network: it was built for "
+            f"{known[0].action.size} actions and these tasks together need "
+            f"{together[0].action.size}"
+        )
+    by_name = {task.name: task for task in together}
+    return with_index([by_name[name] for name in names], known)
 
 
 def with_index(tasks: Sequence[TaskSpec], known: Sequence[TaskSpec]) -> tuple[TaskSpec, ...]:

@@ -11,7 +11,7 @@ import torch
 from rich.console import Console
 
 from deploy import build
-from deploy.evaluation import evaluate_weights
+from deploy.evaluation import evaluate_training
 from deploy.experts import expert_arrays
 from deploy.finetuning.parent import initial_weights
 from deploy.recorder import Recorder
@@ -193,7 +193,7 @@ def train(
                 if updates - logged_at >= config.logging.every_updates:
                     _log(local, recorder)
                     logged_at = updates
-                due = config.evaluation.index(local.experience.steps)
+                due = config.evaluation.due(local.experience.steps, config.total_steps)
                 if due > evaluated:
                     evaluated = due
                     _evaluate(local, recorder, stop)
@@ -223,22 +223,11 @@ def _log(local: LocalRun, recorder: Recorder) -> None:
 
 
 def _evaluate(local: LocalRun, recorder: Recorder, stop: StopRequest) -> None:
-    settings = local.config.evaluation
-    weights = local.learner.weights()
+    config, weights, steps = local.config, local.learner.weights(), local.experience.steps
+    scores = evaluate_training(config, weights, env_steps=steps, should_stop=lambda: bool(stop))
     names = [task.name for task in local.tasks]
-    scores = evaluate_weights(
-        local.config,
-        weights,
-        names,
-        episodes=settings.episodes,
-        policies=settings.policies,
-        seed=settings.seed,
-        should_stop=lambda: bool(stop),
-    )
-    steps = local.experience.steps
-    films = (
-        [] if stop else films_of(local.config, weights, names, seed=settings.seed, env_steps=steps)
-    )
+    seed = config.evaluation.seed
+    films = [] if stop else films_of(config, weights, names, seed=seed, env_steps=steps)
     recorder.evaluation(steps, local.loop.updates, scores, films)
 
 

@@ -17,7 +17,10 @@ at 64 and more a fifth to two fifths longer.
 
 
 def warnings(
-    config: RunConfig, tasks: tuple[TaskSpec, ...], lanes: tuple[int, ...]
+    config: RunConfig,
+    tasks: tuple[TaskSpec, ...],
+    lanes: tuple[int, ...],
+    held_out: tuple[str, ...],
 ) -> tuple[str, ...]:
     """Return a sentence for each; `lanes` are those of every task."""
     return (
@@ -29,6 +32,7 @@ def warnings(
         *_few_cores(config),
         *_indistinct(config, len(tasks)),
         *_no_success(config),
+        *_nothing_held_out(config, held_out),
     )
 
 
@@ -154,3 +158,10 @@ def _no_success(config: RunConfig) -> list[str]:
     return [
         "algorithm.guide.block success blocks nothing here: HalfCheetah's tasks know no success"
     ]
+
+
+def _nothing_held_out(config: RunConfig, held_out: tuple[str, ...]) -> list[str]:
+    """Warn where no unseen task is played; fine-tuned runs have the setting from their parents."""
+    if held_out or not config.evaluation.held_out or config.initial.parent:
+        return []
+    return ["evaluation.held_out plays no further task: this run holds none out (--held_out)"]

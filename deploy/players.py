@@ -1,4 +1,4 @@
-"""Who plays in evaluations and films, and the tasks as the trained network knows them."""
+"""Who plays in evaluations and films."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ import numpy as np
 
 from actors.policy import Policy, RandomPolicy
 from deploy import build
-from deploy.evaluation_lanes import with_index
-from envs.registry import task_specs
 from repertory.config import RunConfig
 from repertory.errors import BadInput
 from repertory.types import TaskSpec, Weights
@@ -43,27 +41,3 @@ def player(
     policy = build.acting_policy(config, known, generator, greedy=name == "greedy", guided=guided)
     policy.load(weights)
     return policy
-
-
-def specs_like_training(
-    config: RunConfig, names: Sequence[str], known: Sequence[TaskSpec]
-) -> tuple[TaskSpec, ...]:
-    """Return tasks as the network of the tasks `known` plays them; unseen ones come past its last.
-
-    Specs are made together with the training tasks', so that the action set is the network's own
-    (the full 18 when training mixed games) also where a single task would choose fewer actions.
-
-    Raises:
-        BadInput: a task needs another action set or sees other observations.
-    """
-    training = [task.name for task in known]
-    unseen = [name for name in names if name not in training]
-    together = task_specs([*training, *unseen], config.environment, config.algorithm.discount)
-    if together[0].action != known[0].action or together[0].observation != known[0].observation:
-        raise BadInput(
-            f"{', '.join(unseen)} cannot be played by this network: it was built for "
-            f"{known[0].action.size} actions and these tasks together need "
-            f"{together[0].action.size}"
-        )
-    by_name = {task.name: task for task in together}
-    return with_index([by_name[name] for name in names], known)

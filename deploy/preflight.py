@@ -10,6 +10,7 @@ import psutil
 
 from deploy import address, placement, plan_warnings, several_learners
 from deploy.build import is_off_policy, lanes_per_task
+from deploy.evaluation_lanes import specs_like_training
 from deploy.worker_numbers import follows_cluster, planned_workers
 from envs.registry import held_out_tasks, task_specs, training_tasks
 from repertory.config import RunConfig, SacConfig, Td3Config
@@ -44,6 +45,8 @@ def check(config: RunConfig, *, probe_cluster: bool = True) -> Plan:
     several_learners.check(config)
     tasks = task_specs(training_tasks(config), config.environment, config.algorithm.discount)
     held_out = held_out_tasks(config)
+    if config.evaluation.held_out:
+        _check_held_out(config, held_out, tasks)
     _check_network(config, tasks)
     _check_gradients(config, tasks)
     _check_shares(config, tasks)
@@ -53,10 +56,20 @@ def check(config: RunConfig, *, probe_cluster: bool = True) -> Plan:
     memory = placement.memory(parts)
     if not config.address:
         _check_memory(config, memory)
-    warnings = plan_warnings.warnings(config, tasks, lanes)
+    warnings = plan_warnings.warnings(config, tasks, lanes, held_out)
     if config.address and probe_cluster:
         address.probe(config.address)
     return Plan(tasks, held_out, lanes, parts, memory, warnings)
+
+
+def _check_held_out(
+    config: RunConfig, held_out: tuple[str, ...], tasks: tuple[TaskSpec, ...]
+) -> None:
+    """Find out now what the first evaluation would: a network that cannot play what is unseen."""
+    try:
+        specs_like_training(config, held_out, tasks)
+    except BadInput as error:
+        raise BadInput(f"evaluation.held_out: {error}") from error
 
 
 def _check_shares(config: RunConfig, tasks: tuple[TaskSpec, ...]) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -154,7 +154,7 @@ class Recorder:
             "updates": updates,
             "wall_s": self.wall_s,
         }
-        row |= _scores_row(scores)
+        row |= _scores_row(scores, {task.name for task in self._tasks})
         self._sink.write(row)
         for film in films:
             path = self._run.videos / f"step_{env_steps:012d}-{film.task.replace('/', '-')}.mp4"
@@ -218,8 +218,10 @@ class Recorder:
         self._sink.close()
 
 
-def _scores_row(scores: Sequence[TaskScore]) -> dict[str, float]:
-    """Return an evaluation's metrics: of each task, and each policy's means over the tasks."""
+def _scores_row(scores: Sequence[TaskScore], trained: Container[str]) -> dict[str, float]:
+    """Return an evaluation's metrics: of each task, and each policy's means over the tasks that
+    the run trains on, and apart from them over those held out.
+    """
     row: dict[str, float] = {}
     means: dict[str, list[float]] = {}
     for score in scores:
@@ -230,5 +232,6 @@ def _scores_row(scores: Sequence[TaskScore]) -> dict[str, float]:
         for metric, value in found.items():
             row[f"{of_policy}/task/{score.task}/{metric}"] = value
             if metric != names.LENGTH:
-                means.setdefault(f"{of_policy}/{metric}_mean", []).append(value)
+                over = of_policy if score.task in trained else f"{of_policy}/held_out"
+                means.setdefault(f"{over}/{metric}_mean", []).append(value)
     return row | {name: float(np.mean(values)) for name, values in means.items()}

@@ -102,7 +102,7 @@ def _watch(
             supervisor.ask_report()
             logged = now
         supervisor.take_report(0.0)
-        due = config.evaluation.index(beat.env_steps)
+        due = config.evaluation.due(beat.env_steps, config.total_steps)
         if due > evaluated and supervisor.begin_evaluation(beat):
             evaluated = due
         supervisor.evaluations.collect(0.0)

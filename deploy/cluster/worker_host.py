@@ -17,7 +17,7 @@ from deploy import build
 from deploy.cluster import worker_log
 from deploy.cluster.faults import ANSWER_S
 from deploy.cluster.worker_door import Published, Receipt
-from deploy.evaluation import evaluate_weights
+from deploy.evaluation import evaluate_training
 from deploy.video.films import Film, films_of
 from repertory.config import RunConfig
 from repertory.errors import ClusterFailure
@@ -160,16 +160,9 @@ class EvaluatorHost:
         env_steps: int,
     ) -> tuple[list[TaskScore], list[Film]]:
         """Evaluate the weights under the run's evaluation settings, and film what is asked for."""
-        settings = self._config.evaluation
         worn = ray.get(masks[0], timeout=ANSWER_S) if masks else None
         weights = Weights(version, ray.get(vector[0], timeout=ANSWER_S), masks=worn)
-        scores = evaluate_weights(
-            self._config,
-            weights,
-            task_names,
-            episodes=settings.episodes,
-            policies=settings.policies,
-            seed=settings.seed,
-        )
-        films = films_of(self._config, weights, task_names, seed=settings.seed, env_steps=env_steps)
+        scores = evaluate_training(self._config, weights, env_steps=env_steps)
+        seed = self._config.evaluation.seed
+        films = films_of(self._config, weights, task_names, seed=seed, env_steps=env_steps)
         return scores, films

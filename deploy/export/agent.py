@@ -13,9 +13,13 @@ import numpy as np
 
 from actors.stacking import RollingStack
 from deploy import build
-from deploy.evaluation_lanes import evaluation_environment, evaluation_lane
+from deploy.evaluation_lanes import (
+    evaluation_environment,
+    evaluation_lane,
+    specs_like_training,
+)
 from deploy.export.folder import open_agent, read_agent
-from deploy.players import PolicyName, player, specs_like_training
+from deploy.players import PolicyName, player
 from deploy.saved_agent import SavedAgent
 from envs.registry import resolve, training_tasks
 from repertory.config import RunConfig

@@ -10,8 +10,12 @@ import numpy as np
 from actors.policy import Decision, Policy
 from actors.stacking import RollingStack
 from deploy import build
-from deploy.evaluation_lanes import evaluation_environment, evaluation_lane
-from deploy.players import PolicyName, player, specs_like_training
+from deploy.evaluation_lanes import (
+    evaluation_environment,
+    evaluation_lane,
+    specs_like_training,
+)
+from deploy.players import PolicyName, player
 from deploy.saved_agent import SavedAgent
 from repertory.config import RunConfig
 from repertory.errors import BadInput

@@ -8,6 +8,8 @@ from pydantic import model_validator
 
 from repertory.config.base import NonNegative, Positive, PositiveFloat, Settings
 
+EvaluatedPolicy = Literal["greedy", "sampled", "random"]
+
 
 class EvaluationConfig(Settings):
     """Evaluation beside training, on workers of its own."""
@@ -16,8 +18,16 @@ class EvaluationConfig(Settings):
     """Agent steps between evaluations; 0 for none but the last."""
     episodes: Positive = 5
     """Episodes per task and policy."""
-    policies: tuple[Literal["greedy", "sampled", "random"], ...] = ("greedy",)
+    policies: tuple[EvaluatedPolicy, ...] = ("greedy",)
     """greedy: the likeliest action; sampled: as in training; random: the floor to compare with."""
+    interim_episodes: NonNegative = 0
+    """Episodes per task and policy of evaluations before the end of training, the first of those
+    played at the end; 0 for as many.
+    """
+    interim_policies: tuple[EvaluatedPolicy, ...] = ()
+    """Policies of evaluations before the end of training; none named are all of the last one's."""
+    held_out: bool = False
+    """Play the run's held-out tasks too, as they are (zero-shot)."""
     lanes: Positive = 16
     seed: int = 12_345
     """Evaluation seeds are its own: the same episodes' starts at every evaluation."""
@@ -34,6 +44,11 @@ class EvaluationConfig(Settings):
     def index(self, env_steps: int) -> int:
         """Return how many evaluations were due after so many agent steps; 0 where none is."""
         return env_steps // self.every_steps if self.every_steps else 0
+
+    def due(self, env_steps: int, total_steps: int) -> int:
+        """Return how many were due beside training: the one at its end, if any, is not."""
+        ended = self.at_end and env_steps >= total_steps
+        return 0 if ended else self.index(env_steps)
 
     @model_validator(mode="after")
     def _played(self) -> EvaluationConfig:
