@@ -220,6 +220,7 @@ _FREE_NAMES_ON_RESUME = (
     "learner.threads",
     "learner.count",
     "learner.exchange_timeout_s",
+    "masks.unseen_votes",
 )
 
 

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import math
 
-from deploy import several_learners
+from deploy import mask_plan, several_learners
 from deploy.build import is_off_policy
 from deploy.worker_numbers import cores_of_this_machine, follows_cluster, planned_workers
 from repertory.config import RunConfig, SacConfig, Td3Config
 from repertory.types import TaskSpec
-
-ROWS_UNDER_MASKS = 16
-"""Rows of a task at which masked updates of 5 x 400 hidden units take 3 times a joint one's time;
-at 64 and more a fifth to two fifths longer.
-"""
 
 
 def warnings(
@@ -28,7 +23,7 @@ def warnings(
         *_unplayed(config, lanes),
         *_long_lag(config),
         *_nobody_to_guide(config, len(tasks)),
-        *_few_rows(config, len(tasks)),
+        *mask_plan.warnings(config, len(tasks)),
         *_few_cores(config),
         *_indistinct(config, len(tasks)),
         *_no_success(config),
@@ -107,22 +102,6 @@ def _nobody_to_guide(config: RunConfig, tasks: int) -> list[str]:
     return [
         f"algorithm.guide.kind {guide.kind} lends the policies of other tasks, and this run has "
         "one task: it costs time and changes nothing"
-    ]
-
-
-def _few_rows(config: RunConfig, tasks: int) -> list[str]:
-    """Warn where a task's rows are too few to pay for reading the weights once per task."""
-    if config.gradients.method != "harmony":
-        return []
-    steps = 1 if is_off_policy(config) else config.learner.unroll_length
-    rows = config.learner.batch_size * steps / tasks
-    if rows >= ROWS_UNDER_MASKS:
-        return []
-    wanted = -(-ROWS_UNDER_MASKS * tasks // steps)
-    return [
-        f"learner.batch_size {config.learner.batch_size} gives each of {tasks} tasks {rows:.3g} "
-        "rows an update, and with masks every task's rows read all weights: such updates take "
-        f"about 3 times as long as without masks, from learner.batch_size {wanted} on less"
     ]
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import psutil
 
-from deploy import address, placement, plan_warnings, several_learners
+from deploy import address, mask_plan, placement, plan_warnings, several_learners
 from deploy.build import is_off_policy, lanes_per_task
 from deploy.evaluation_lanes import specs_like_training
 from deploy.worker_numbers import follows_cluster, planned_workers
@@ -49,6 +49,7 @@ def check(config: RunConfig, *, probe_cluster: bool = True) -> Plan:
         _check_held_out(config, held_out, tasks)
     _check_network(config, tasks)
     _check_gradients(config, tasks)
+    mask_plan.check(config, len(tasks))
     _check_shares(config, tasks)
     _check_device(config)
     lanes = lanes_per_task(config, len(tasks))

@@ -234,4 +234,21 @@ def _masks_of(
     else:
         unseen = voted_mask(trained, config.masks.unseen_votes or None)
     rows = np.stack([unseen if source is None else trained[source] for source in sources])
+    _check_changes(rows, config)
     return masks_state(pack(rows, version=0))
+
+
+def _check_changes(rows: Bool[np.ndarray, "M P"], config: RunConfig) -> None:
+    """Refuse mask updates that some task could not make: a vote by number owns what it owns."""
+    settings, weights = config.masks, rows.shape[1]
+    if settings.variant == "random" or bool(rows.all()):
+        return
+    owned = rows.sum(1)
+    fewest, most = int(owned.min()), int(owned.max())
+    room = min(fewest, weights - most)
+    if int(settings.alpha * weights + 1e-9) > room:
+        raise BadInput(
+            f"masks.alpha {settings.alpha:g} of {weights:,} weights is more than these tasks can "
+            f"exchange, which own {fewest:,} to {most:,}: make it at most {room / weights:.3g}, "
+            "or have as many voted for as a task owns (masks.unseen_votes 0)"
+        )

@@ -45,8 +45,8 @@ class MaskConfig(Settings):
     task's gradients twice, one task at a time, with the weights of the update.
     """
     unseen_votes: NonNegativeFloat = 0.0
-    """A task that was not trained on owns the weights that more than so many tasks own; 0 stands
-    for 0.8 of the number of tasks.
+    """A task that was not trained on owns the weights that more than so many tasks own (Hu et al.
+    2024), fewer than there are tasks; 0: those with most votes, as many as a task owns.
     """
     compat: Literal["none", "released"] = "none"
     """released: for comparison, what the authors' code does where it differs from the paper:

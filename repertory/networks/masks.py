@@ -141,21 +141,23 @@ class TaskMasks:
 class MaskReader:
     """Makes packed masks ready to multiply with, once per version of them.
 
-    A task that was not trained on has the mask that the others vote for.
+    A task that was not trained on has the mask that the others vote for, by the default where they
+    are too few for `masks.unseen_votes`, which a fine-tuned run has from its parent.
     """
 
     def __init__(
         self, network: nn.Module, settings: MaskConfig, device: torch.device | str = "cpu"
     ) -> None:
         self.layout = layout_of(network, released=settings.compat == "released")
-        self._threshold, self._device = settings.unseen_votes or None, device
+        self._threshold, self._device = settings.unseen_votes, device
         self._last: tuple[PackedMasks, TaskMasks] | None = None
 
     def __call__(self, masks: PackedMasks) -> TaskMasks:
         """Return masks; those of the last call if they are the same object, or their equal."""
         if self._last is not None and _same(self._last[0], masks):
             return self._last[1]
-        unseen = voted_mask(masks.unpack(), self._threshold)
+        threshold = self._threshold if 0.0 < self._threshold < masks.tasks else None
+        unseen = voted_mask(masks.unpack(), threshold)
         ready = TaskMasks(masks, self.layout, unseen=unseen, device=self._device)
         self._last = (masks, ready)
         return ready

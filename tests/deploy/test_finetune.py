@@ -30,6 +30,7 @@ from repertory.config import (
     SacConfig,
     Td3Config,
 )
+from repertory.errors import BadInput
 from repertory.masks import masks_from_state, voted_mask
 from repertory.run_directory import RunDirectory
 
@@ -391,13 +392,10 @@ def test_guided_groups_and_point_masses_fine_tune_too(tmp_path: Path) -> None:
     assert all(np.isfinite(value) for value in run.learner.metrics().values())
 
 
-@pytest.mark.parametrize("config", [on_policy(), control()], ids=["vtrace", "sac"])
-def test_masks_that_change_go_on_changing_from_the_vote_and_keep_their_number_of_weights(
-    tmp_path: Path, config: RunConfig
-) -> None:
+def changing(config: RunConfig, sparsity: float, **settings: Any) -> RunConfig:
     masks = MaskConfig(
         variant="fisher",
-        sparsity=0.4,
+        sparsity=sparsity,
         alpha=0.05,
         schedule="constant",
         every=3,
@@ -405,12 +403,37 @@ def test_masks_that_change_go_on_changing_from_the_vote_and_keep_their_number_of
         warm_up=0.0,
         freeze=0.0,
         metrics_every=3,
+        **settings,
     )
-    path = pretrained(tmp_path, harmony(config).model_copy(update={"masks": masks}))
+    return harmony(config).model_copy(update={"masks": masks})
+
+
+@pytest.mark.parametrize(
+    ("config", "sparsity"),
+    [(on_policy(), 0.1), (on_policy(), 0.5), (on_policy(), 0.8), (control(), 0.4)],
+)
+def test_masks_that_change_go_on_changing_from_the_vote_and_keep_their_number_of_weights(
+    tmp_path: Path, config: RunConfig, sparsity: float
+) -> None:
+    path = pretrained(tmp_path, changing(config, sparsity))
     run = begun(child_config(path, "counting/1", NEW))
     before = masks_in(run.learner.state())
     while run.loop.updates < 8:
         run.round()
     for part, after in masks_in(run.learner.state()).items():
         np.testing.assert_array_equal(after.sum(1), before[part].sum(1))
+        assert after[0].sum() == after[1].sum()
+        assert after.mean() == pytest.approx(1.0 - sparsity, abs=0.01)
         assert (after != before[part]).any(1).all()
+
+
+def test_a_vote_by_number_that_leaves_too_little_to_exchange_is_refused_at_the_start(
+    tmp_path: Path,
+) -> None:
+    path = pretrained(tmp_path, changing(on_policy(), 0.8, unseen_votes=2.0))
+    with pytest.raises(BadInput, match=r"masks.alpha 0.05 of .* is more than these tasks can") as e:
+        begun(child_config(path, "counting/1", NEW))
+    assert "make it at most 0.0" in str(e.value)
+    # Masks that stay as they are need nothing to exchange.
+    masks = masks_in(begun(child_config(path, NEW)).learner.state())
+    assert 0.0 < masks[""].mean() < 0.02

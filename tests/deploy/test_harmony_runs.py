@@ -18,9 +18,8 @@ from test_gradient_surgery_runs import after
 
 from deploy import build, local
 from deploy.evaluation import evaluate_weights, weights_of
-from deploy.preflight import check
 from repertory import checkpoint
-from repertory.config import GradientConfig, LearnerConfig, MaskConfig, RunConfig, SacConfig
+from repertory.config import GradientConfig, MaskConfig, RunConfig, SacConfig
 from repertory.errors import BadInput
 from repertory.masks import PackedMasks, pack
 from repertory.run_directory import RunDirectory
@@ -54,6 +53,11 @@ WRONG = {
         ["train", "pointmass", "--masks.gradient_bytes", "0"],
         "masks.gradient_bytes: expected an integer above 0, got '0'.",
     ),
+    "a vote that nobody can win": (
+        ["train", "pointmass", "--gradients.method=harmony", "--masks.unseen_votes", "3"],
+        "masks.unseen_votes 3 would leave a task that was not trained on without weights, for none "
+        "has more votes than 3 tasks: make it smaller, or 0 for as many weights as a task owns",
+    ),
     "more than masks can give": (
         ["train", "pointmass", "--masks.variant", "fisher", "--masks.alpha", "0.5"],
         "masks.alpha 0.5 is more than masks of sparsity 0.2 can exchange in one update: at most "
@@ -83,24 +87,6 @@ def test_a_mistake_about_masks_is_one_sentence(command, name):
     assert outcome.sentence.startswith(sentence)
     assert outcome.code == 2
     assert outcome.files == []
-
-
-def test_few_rows_of_a_task_are_warned_of_with_what_masks_then_cost() -> None:
-    config = pointmass_config(SacConfig(exploration_steps=20), saved=False, **HARMONY)
-    (warning,) = [w for w in check(config).warnings if "masks" in w]
-    assert warning == (
-        "learner.batch_size 24 gives each of 3 tasks 8 rows an update, and with masks every "
-        "task's rows read all weights: such updates take about 3 times as long as without masks, "
-        "from learner.batch_size 48 on less"
-    )
-    enough = config.learner.model_copy(update={"batch_size": 48})
-    for other in ({"learner": enough}, {"gradients": GradientConfig()}):
-        warnings = check(config.model_copy(update=other)).warnings
-        assert not any("masks" in warning for warning in warnings)
-    # 6 unrolls of 5 steps for 3 tasks, then of 8 steps.
-    assert any("masks" in w for w in check(counting_config(**HARMONY)).warnings)
-    long = LearnerConfig(batch_size=6, unroll_length=8, compile="off", precision="fp32")
-    assert not any("masks" in w for w in check(counting_config(learner=long, **HARMONY)).warnings)
 
 
 @pytest.mark.parametrize("algorithm", ["vtrace", "ctpg"])

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from learner.masks.initialisation import initial_masks
 from learner.masks.schedule import changes_at, fraction_at, is_due, is_scored, window_progress
-from repertory.masks import voted_mask
+from repertory.masks import MaskedTensor, MaskLayout, voted_mask
 
 
 def test_schedules_by_hand() -> None:
@@ -59,14 +60,40 @@ def test_the_last_batches_before_each_update_are_scored() -> None:
 def test_the_vote_of_tasks_by_hand() -> None:
     votes = np.array([0, 7, 8, 9, 10])
     masks = np.arange(10)[:, np.newaxis] < votes
-    assert voted_mask(masks).tolist() == [False, False, False, True, True]
+    # 34 votes of 10 tasks: three weights each.
+    assert voted_mask(masks).tolist() == [False, False, True, True, True]
     assert voted_mask(masks, threshold=6.5).tolist() == [False, True, True, True, True]
     assert voted_mask(masks, threshold=7.0).tolist() == [False, False, True, True, True]
     assert voted_mask(masks[:1]).tolist() == masks[0].tolist()
+    with pytest.raises(ValueError, match="none of 10 tasks' weights has more than 10 votes"):
+        voted_mask(masks, threshold=10.0)
 
 
-def test_the_published_threshold_keeps_nearly_everything_and_the_default_prunes() -> None:
+@pytest.mark.parametrize("tasks", [1, 2, 3, 10, 21])
+@pytest.mark.parametrize("sparsity", [0.0, 0.1, 0.2, 0.5, 0.8])
+def test_a_new_task_owns_as_many_weights_as_any_other_those_with_most_votes(
+    tasks: int, sparsity: float
+) -> None:
+    layout = MaskLayout(tuple(MaskedTensor(f"layer {n}", (60, 100)) for n in range(6)))
+    generator = np.random.default_rng(tasks)
+    masks = initial_masks(
+        layout, tasks=tasks, sparsity=sparsity, kind="uniform", generator=generator
+    )
+    before = masks.copy()
+    voted = voted_mask(masks)
+    np.testing.assert_array_equal(masks, before)
+    assert voted.sum() == masks[0].sum()
+    votes = masks.sum(0)
+    if not voted.all():
+        assert votes[voted].min() >= votes[~voted].max()
+    np.testing.assert_array_equal(voted, voted_mask(masks[::-1]))
+    # No layer pays for the others: those of equally many votes are taken from all.
+    layers = voted.reshape(6, -1).mean(1)
+    np.testing.assert_allclose(layers, 1.0 - sparsity, atol=0.03)
+
+
+def test_the_published_threshold_fits_one_sparsity() -> None:
     generator = np.random.default_rng(0)
-    masks = generator.random((50, 40_000)) < 0.8
-    assert voted_mask(masks, threshold=25.0).mean() > 0.9999
-    assert voted_mask(masks).mean() == pytest.approx(0.444, abs=0.01)
+    for owned, left in ((0.8, 1.0), (0.5, 0.44), (0.2, 0.0)):
+        masks = generator.random((50, 40_000)) < owned
+        assert voted_mask(masks, threshold=25.0).mean() == pytest.approx(left, abs=0.01)
