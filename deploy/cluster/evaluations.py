@@ -33,6 +33,7 @@ class Evaluations:
         self._recorder = recorder
         self._evaluator: Any = None
         self._pending: Any = None
+        self._placed = False
         self._env_steps = 0
         self._updates = 0
         self._began = 0.0
@@ -41,6 +42,11 @@ class Evaluations:
     def under_way(self) -> bool:
         """Whether scores are awaited."""
         return self._pending is not None
+
+    @property
+    def reserved_cores(self) -> int:
+        """The free cores that others must leave: the evaluator's, until it is known to have one."""
+        return int(self._config.evaluation.every_steps > 0 and not self._placed)
 
     def begin(
         self,
@@ -76,7 +82,7 @@ class Evaluations:
         except ray.exceptions.RayError as error:
             self._give_up(first_line(error))
             return
-        self._pending = None
+        self._pending, self._placed = None, True
         self._recorder.evaluation(self._env_steps, self._updates, scores, films)
 
     def abandon(self) -> None:
@@ -84,6 +90,7 @@ class Evaluations:
         if self._evaluator is not None:
             ray.kill(self._evaluator, no_restart=True)
         self._evaluator = self._pending = None
+        self._placed = False
 
     def _give_up(self, reason: str) -> None:
         # Training does not depend on it; the next evaluation starts on a new actor.

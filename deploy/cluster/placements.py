@@ -26,9 +26,12 @@ PATIENCE_S = 10.0
 
 
 class Placements:
-    """Which workers' processes are there, as far as the driver has heard."""
+    """Which workers' processes are there, as far as the driver has heard.
 
-    def __init__(self, run: RunDirectory, wanted: int) -> None:
+    Of `wanted` workers those that wait are told of; none are where there is no such number.
+    """
+
+    def __init__(self, run: RunDirectory, wanted: int | None) -> None:
         self._run = run
         self._wanted = wanted
         self._answers: dict[int, Any] = {}
@@ -44,6 +47,12 @@ class Placements:
         self._answers[worker] = handle.place.remote()
         self._asked_for[worker] = incarnation, tasks
         self._since[worker] = time.monotonic()
+        self.known.pop(worker, None)
+
+    def forget(self, worker: int) -> None:
+        """Look out no more for a worker that was given up."""
+        self._answers.pop(worker, None)
+        self._since.pop(worker, None)
         self.known.pop(worker, None)
 
     def arrived(self) -> list[int]:
@@ -82,6 +91,8 @@ class Placements:
         self._book.close()
 
     def _tell(self) -> None:
+        if self._wanted is None:
+            return
         now = time.monotonic()
         waiting = sum(now - since > PATIENCE_S for since in self._since.values())
         if waiting == self._told:

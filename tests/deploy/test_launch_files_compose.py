@@ -117,15 +117,15 @@ def test_the_heads_command_is_one_that_repertory_accepts(command):
         words = ["runs" if word == "/runs" else word for word in train_part(head["command"])]
         outcome = command(*words, "--dry-run")
         assert outcome.code == 0, outcome.err
-        assert f"count: {given.get('ACTORS', 2)}" in outcome.out
+        assert "count: all" in outcome.out
         assert outcome.files == []
 
 
-def test_one_variable_gives_as_many_containers_as_workers():
+def test_one_variable_gives_the_containers_and_the_run_follows_their_cores():
     services = compose(variables={"ACTORS": "7"})["services"]
     assert services["actor"]["deploy"]["replicas"] == 7
     words = services["head"]["command"]
-    assert words[words.index("--actors.count") + 1] == "7"
+    assert words[words.index("--actors.count") + 1] == "all"
     actor = ray_start_options(ray_part(services["actor"]["command"]))
     head = ray_start_options(ray_part(services["head"]["command"]))
     # A core per container; learner, evaluator and a replay of its own on the head.
