@@ -14,6 +14,7 @@ from deploy import build
 from deploy.evaluation import evaluate_training
 from deploy.experts import expert_arrays
 from deploy.finetuning.parent import initial_weights
+from deploy.last_checkpoint import save_last
 from deploy.recorder import Recorder
 from deploy.signals import StopRequest
 from deploy.sinks import sinks_of
@@ -202,7 +203,8 @@ def train(
                     saved_at, saved_wall = updates, recorder.wall_s
                 ended_early = after_round(local)
             _log(local, recorder)
-            recorder.save(local.state(), last=True)
+            state = local.state()
+            save_last(lambda: recorder.save(state, last=True), recorder, run, stop)
             if config.evaluation.at_end and not stop and not ended_early:
                 _evaluate(local, recorder, stop)
         except RepertoryError as failure:

@@ -57,6 +57,8 @@ class Recorder:
         self._wall_before = 0.0
         self._last_row: tuple[float, int, int] | None = None
         self._failed_saves = 0
+        self.save_failure = ""
+        """Why the newest checkpoint could not be written; empty if it could."""
 
     @property
     def wall_s(self) -> float:
@@ -185,9 +187,16 @@ class Recorder:
             )
         except checkpoint.CheckpointFailed as failure:
             self._failed_saves += 1
-            log.warning("%s; training goes on and saving is tried again", failure)
+            self.save_failure = str(failure)
+            goes_on = "" if last else "training goes on and "
+            log.warning("%s; %ssaving is tried again", failure, goes_on)
             self._run.event("checkpoint_failed", reason=str(failure))
             return False
+        if self.save_failure:
+            log.info("%s is saved: the disk takes checkpoints again", path.name)
+            # With it the events that found no room are written, too.
+            self._run.event("checkpoint_saved_again", checkpoint=path.name)
+            self.save_failure = ""
         kept = self._config.logging.wandb_checkpoints
         if kept == "all" or (kept == "last" and last):
             self._sink.checkpoint(path)

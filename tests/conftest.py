@@ -18,8 +18,12 @@ os.environ.update(
 os.environ.pop("WANDB_API_KEY", None)
 os.environ.pop("RAY_ADDRESS", None)
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 from jaxtyping import install_import_hook
+from small_disk import SmallDisk
 
 # Annotations cost nothing in production; here every call of ours is held to its array shapes.
 install_import_hook(
@@ -34,3 +38,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
         if not torch.cuda.is_available():
             pytest.skip("needs a CUDA device")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[SmallDisk]:
+    """Yield a disk of 2 MB."""
+    place = tmp_path / "small disk"
+    place.mkdir()
+    disk = SmallDisk(place)
+    yield disk
+    disk.close()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from deploy import build, left_over
@@ -13,6 +12,7 @@ from deploy.cluster.faults import ANSWER_S, PartLost
 from deploy.cluster.ray_session import ray_session
 from deploy.cluster.restarts import Restarts
 from deploy.cluster.supervisor import HEARTBEAT_S, Supervisor
+from deploy.last_checkpoint import save_last, tell_what_is_lost
 from deploy.recorder import Recorder
 from deploy.signals import StopRequest
 from deploy.sinks import sinks_of
@@ -57,12 +57,12 @@ def train(config: RunConfig, run: RunDirectory, resume: bool) -> int:
                     supervisor.start(state, incarnation=incarnation)
                     state = None
                     _watch(config, supervisor, recorder, stop)
-                    _end(config, supervisor, stop)
+                    _end(config, supervisor, recorder, run, stop)
                     break
                 except PartLost as lost:
                     supervisor.abandon()
                     if stop:
-                        _tell_what_is_lost(run, lost)
+                        tell_what_is_lost(run, str(lost).partition("; ")[0])
                         break
                     state = restarts.after(lost)
                     incarnation = supervisor.next_incarnation
@@ -72,19 +72,6 @@ def train(config: RunConfig, run: RunDirectory, resume: bool) -> int:
         finally:
             recorder.close()
     return stop.exit_code
-
-
-def _tell_what_is_lost(run: RunDirectory, lost: PartLost) -> None:
-    """Say since when nothing is saved of a run that was to stop and had lost its learner."""
-    reason = str(lost).partition("; ")[0]
-    kept = checkpoint.list_checkpoints(run.checkpoints)
-    if kept:
-        written = datetime.fromtimestamp(kept[-1].stat().st_mtime, UTC)
-        since = f"what came after {kept[-1].name}, written at {written:%Y-%m-%d %H:%M:%S} UTC,"
-    else:
-        since = "all of the run, which had no checkpoint yet,"
-    log.warning("the run was to stop, but %s: %s is not saved", reason, since)
-    run.event("stopped_unsaved", reason=reason, checkpoint=kept[-1].name if kept else None)
 
 
 def _watch(
@@ -114,12 +101,18 @@ def _watch(
             saved, saved_updates = now, beat.updates
 
 
-def _end(config: RunConfig, supervisor: Supervisor, stop: StopRequest) -> None:
+def _end(
+    config: RunConfig,
+    supervisor: Supervisor,
+    recorder: Recorder,
+    run: RunDirectory,
+    stop: StopRequest,
+) -> None:
     supervisor.stop()
     supervisor.take_report(ANSWER_S)
     supervisor.ask_report()
     supervisor.take_report(ANSWER_S)
-    supervisor.save(last=True)
+    save_last(lambda: supervisor.save(last=True), recorder, run, stop)
     supervisor.heartbeat_of_learner()
     if not stop and config.evaluation.at_end:
         while not stop and supervisor.evaluations.under_way:
