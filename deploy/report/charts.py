@@ -30,6 +30,17 @@ class Size:
     """Whether each seed is drawn too."""
 
 
+@dataclass(frozen=True, slots=True)
+class Level:
+    """A value that curves are compared with, drawn across the whole picture."""
+
+    group: int
+    value: float
+    half_width: float
+    """Half of the 95 % interval over seeds; NaN for too few."""
+    label: str
+
+
 LARGE = Size(440, 240, 160, axes=True, seeds=True)
 MEDIUM = Size(320, 170, 100, axes=True, seeds=True)
 SPARK = Size(200, 70, 50, axes=False, seeds=False)
@@ -40,12 +51,13 @@ def chart(
     size: Size,
     label: str,
     *,
+    levels: Sequence[Level] = (),
     y_range: tuple[float, float] | None = None,
     x_end: float | None = None,
     percent: bool = False,
 ) -> Markup:
     """Return a chart of curves over agent steps, with what a hovering pointer needs to read it."""
-    low, high = y_range or _range(curves)
+    low, high = y_range or _range(curves, [level.value for level in levels])
     start = min((float(c.x[0]) for c in curves if len(c.x)), default=0.0)
     if x_end is None or start < 0.5 * x_end:
         start = min(start, 0.0)
@@ -85,8 +97,11 @@ def chart(
     )
     for curve in curves:
         parts.append(_band(curve, frame))
+    for level in levels:
+        parts.append(_level(level, frame))
     for curve in curves:
         parts.append(_lines(curve, frame, seeds=size.seeds))
+    parts.append(_level_names(levels, frame) if size.axes else Markup(""))
     parts.append(Markup("</svg></svg>"))
     return Markup("").join(parts)
 
@@ -160,6 +175,33 @@ def _band(curve: Curve, frame: _Frame) -> Markup:
     )
 
 
+def _level(level: Level, frame: _Frame) -> Markup:
+    ends = np.array([frame.start, frame.end])
+    return Markup('<path class="line level g{}" data-group="{}" data-name="{}" d="{}"/>').format(
+        level.group % COLOURS,
+        level.group,
+        level.label,
+        frame.path(ends, np.full(2, level.value)),
+    )
+
+
+def _level_names(levels: Sequence[Level], frame: _Frame) -> Markup:
+    """Write what levels are at their right ends; of those that would overlap, the first."""
+    parts = []
+    written: list[float] = []
+    for level in levels:
+        y = frame.y(level.value) - 4
+        y = y if y > frame.box.y + 8 else y + 15
+        if all(abs(y - other) >= 12 for other in written):
+            written.append(y)
+            parts.append(
+                Markup(
+                    '<text class="tick" x="{:.1f}" y="{:.1f}" text-anchor="end">{}</text>'
+                ).format(frame.box.x + frame.box.width, y, level.label)
+            )
+    return Markup("").join(parts)
+
+
 def _lines(curve: Curve, frame: _Frame, *, seeds: bool) -> Markup:
     parts = []
     colour = curve.group % COLOURS
@@ -181,9 +223,10 @@ def _lines(curve: Curve, frame: _Frame, *, seeds: bool) -> Markup:
     return Markup("").join(parts)
 
 
-def _range(curves: Sequence[Curve]) -> tuple[float, float]:
-    """Return what the seeds span, and the intervals as far as they stay near it."""
+def _range(curves: Sequence[Curve], levels: Sequence[float] = ()) -> tuple[float, float]:
+    """Return what seeds and levels span, and the intervals as far as they stay near it."""
     values = np.concatenate([y for c in curves for _, y in c.seeds] or [np.zeros(1)])
+    values = np.append(values, levels)
     low, high = float(values.min()), float(values.max())
     span = high - low
     for curve in curves:

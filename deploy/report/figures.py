@@ -1,17 +1,15 @@
-"""Which curves a report shows: per task, over all tasks, and of the machinery's health."""
+"""Which curves a report shows: per task and over all tasks, trained on and zero-shot."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from markupsafe import Markup
 
-from deploy.report.charts import LARGE, MEDIUM, SPARK, Size, chart
-from deploy.report.comparisons import Scale
+from deploy.report.charts import LARGE, MEDIUM, SPARK, Level, Size, chart
 from deploy.report.curves import (
     Curve,
     Points,
@@ -22,50 +20,28 @@ from deploy.report.curves import (
     metric,
     of_groups,
 )
+from deploy.report.levels import zero_shot_levels
 from deploy.report.numbers import compact, with_interval
 from deploy.report.runs import Group, ReportedRun
-from deploy.report.series import QUEUE_FILL, REPLAY_FILL
-from deploy.report.task_names import short_names
+from deploy.report.task_names import natural, short_names
 from repertory.metrics import names
-from repertory.scores.aggregates import (
-    interquartile_mean,
-    interval,
-    performance_profile,
-    profile_band,
-    resampled,
-)
 
 MANY_TASKS = 12
 """More tasks than these are drawn small, without axes of their own."""
 FEW_TASKS = 2
 """So few tasks are drawn large."""
+_NAMED = 4
+"""So few tasks are named beside a mean over them."""
 _NAMES = {SPARK: "spark", MEDIUM: "medium", LARGE: "large"}
-_TIMES, _RESAMPLES = 20, 400
-"""Of an interquartile mean over training: points, and resamples for the interval of each."""
-HEALTH = (
-    ("Throughput", "agent steps per second", names.STEPS_PER_S),
-    ("Updates", "per second", "learner/updates_per_s"),
-    ("Lag", "versions between acting and learning, mean", "lag/mean"),
-    ("Learner waits", "share of its time", "learner/waiting"),
-    ("Queues", "rows over target, mean over tasks", QUEUE_FILL),
-    ("Replay", "share of the rings in use, mean over tasks", REPLAY_FILL),
-    ("Replayed", "steps per step inserted", "replay/samples_per_insert"),
-    ("Dropped as stale", "rows so far", "replay/dropped_stale"),
-    ("Dropped by full queues", "rows so far", "replay/dropped_overflow"),
-    ("Workers", "alive", names.ACTORS_ALIVE),
-    ("Workers replaced", "so far", names.ACTOR_RESTARTS),
-    ("Updates skipped", "not finite, so far", "learner/nonfinite_updates"),
-    ("Gradient cosine", "mean over pairs of tasks", "learner/gradient_cosine_mean"),
-)
-"""(title, unit, metric); what a run has not is left out."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A group's last value in a figure."""
+    """A group's last value in a figure, or the level that it is compared with."""
 
     group: int
     text: str
+    level: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,97 +62,47 @@ class Panel:
     title: str
     size: str
     figures: Sequence[Figure]
-    overall: Figure | None
-    """Mean over the tasks."""
+    overall: Sequence[Figure]
+    """Means over tasks, a picture for all groups that have the same ones."""
 
 
 def panels(groups: Sequence[Group], tasks: Sequence[str], policy: str) -> list[Panel]:
-    """Return learning curves per task: success before return, evaluation before training."""
+    """Return learning curves per task: success before return, evaluation before training.
+
+    Curves are of runs that train on the task. What a run fine-tuned to a task could do before is
+    a level beside its curve.
+    """
     found = []
     for title, prefix, measure in (
-        (f"Success, {policy} evaluation", f"eval/{policy}/task/", names.SUCCESS),
-        (f"Return, {policy} evaluation", f"eval/{policy}/task/", names.RETURN),
+        (f"Success, {policy} evaluation", _evaluated(policy), names.SUCCESS),
+        (f"Return, {policy} evaluation", _evaluated(policy), names.RETURN),
         ("Success, training episodes", names.TASK, names.SUCCESS),
         ("Return, training episodes", names.TASK, names.RETURN),
     ):
-        panel = _panel(title, prefix, measure, groups, tasks)
+        levels = {
+            task: zero_shot_levels(groups, task, policy, success=measure == names.SUCCESS)
+            for task in tasks
+        }
+        curves = _Curves(title, prefix, measure, trained=True)
+        panel = _panel(curves, groups, tasks, levels)
         if panel is not None:
             found.append(panel)
     return found
 
 
-def health(groups: Sequence[Group]) -> list[Figure]:
-    """Return what the machinery did over the course of the runs."""
+def zero_shot_panels(groups: Sequence[Group], policy: str) -> list[Panel]:
+    """Return how evaluations of tasks that a run never trains on went over its training."""
     found = []
-    for title, unit, name in HEALTH:
-        curves = of_groups(groups, metric(name), MEDIUM.points)
-        if curves:
-            # Rates are noisy: their intervals would hide their course.
-            nothing = [np.full_like(c.middle, np.nan) for c in curves]
-            bare = [replace(c, low=n, high=n) for c, n in zip(curves, nothing, strict=True)]
-            found.append(_figure(title, title, unit, bare, MEDIUM))
+    for title, measure in (
+        (f"Zero-shot success, {policy} evaluation", names.SUCCESS),
+        (f"Zero-shot return, {policy} evaluation", names.RETURN),
+    ):
+        curves = _Curves(title, _evaluated(policy), measure, trained=False)
+        unseen = {task for group in groups for run in group.runs for task in curves.unseen(run)}
+        panel = _panel(curves, groups, sorted(unseen, key=natural), {})
+        if panel is not None:
+            found.append(panel)
     return found
-
-
-def profile(scale: Scale, generator: np.random.Generator) -> Figure:
-    """Return the performance profile of every group on a scale (Agarwal et al. 2021, figure 7)."""
-    everything = np.concatenate([scores.ravel() for scores in scale.scores.values()])
-    top = max(1.0, min(float(everything.max()), 8.0))
-    thresholds = np.linspace(min(0.0, float(everything.min())), top, 101)
-    curves = []
-    for group, scores in scale.scores.items():
-        shares = performance_profile(scores, thresholds)
-        low = high = np.full(len(thresholds), np.nan)
-        if len(scores) > 1:
-            low, high = profile_band(scores, thresholds, generator)
-        curves.append(Curve(group, thresholds, shares, low, high, [(thresholds, shares)]))
-    label = f"share of runs and tasks above a {scale.name} score"
-    picture = chart(curves, LARGE, label, y_range=(0.0, 1.02), x_end=top, percent=True)
-    return Figure("Performance profile", label, label, picture, [])
-
-
-def interquartile_means(
-    scale: Scale, groups: Sequence[Group], policy: str, generator: np.random.Generator
-) -> Figure | None:
-    """Return the interquartile mean of scores over the course of training, by evaluations."""
-    curves = []
-    for group in groups:
-        if group.index in scale.scores:
-            found = [scale.over_time(group, task, policy) for task in scale.tasks]
-            curve = _interquartile_mean(group.index, found, generator)
-            if curve is not None:
-                curves.append(curve)
-    if not curves:
-        return None
-    name = "Interquartile mean"
-    return _figure(name, name, f"{scale.name} score, {policy} evaluation", curves, LARGE)
-
-
-def _interquartile_mean(
-    group: int, tasks: Sequence[Sequence[Points]], generator: np.random.Generator
-) -> Curve | None:
-    """Join tasks and seeds; None where some task has fewer than two evaluations in common."""
-    count = min(map(len, tasks), default=0)
-    everything = [points for seeds in tasks for points in seeds[:count]]
-    if not everything:
-        return None
-    first, last = max(x[0] for x, _ in everything), min(x[-1] for x, _ in everything)
-    grid = np.unique(np.concatenate([x for x, _ in everything]))
-    grid = grid[(grid >= first) & (grid <= last)]
-    if len(grid) < 2:
-        return None
-    if len(grid) > _TIMES:
-        grid = np.linspace(first, last, _TIMES)
-    scores = np.array([[np.interp(grid, *p) for p in seeds[:count]] for seeds in tasks])
-    middles, lows, highs = [], [], []
-    for at_once in scores.transpose(2, 1, 0):
-        middles.append(float(interquartile_mean(at_once)))
-        drawn = interquartile_mean(resampled(at_once, generator, _RESAMPLES))
-        low, high = interval(drawn) if count > 1 else (np.nan, np.nan)
-        lows.append(float(low))
-        highs.append(float(high))
-    middle = np.array(middles)
-    return Curve(group, grid, middle, np.array(lows), np.array(highs), [(grid, middle)])
 
 
 def videos(runs: Sequence[ReportedRun], beside: Path) -> list[tuple[str, list[tuple[str, Path]]]]:
@@ -192,70 +118,155 @@ def videos(runs: Sequence[ReportedRun], beside: Path) -> list[tuple[str, list[tu
     return found
 
 
+def _evaluated(policy: str) -> str:
+    return f"eval/{policy}/{names.TASK}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Curves:
+    """One measure of tasks that runs train on, or of tasks that they do not."""
+
+    title: str
+    prefix: str
+    measure: str
+    trained: bool
+
+    def name(self, task: str) -> str:
+        return f"{self.prefix}{task}/{self.measure}"
+
+    def of(self, task: str) -> Callable[[ReportedRun], Points | None]:
+        """Return what reads a task of a run, None where the run is not one this is about."""
+        read = metric(self.name(task))
+        return lambda run: read(run) if (task in run.tasks) == self.trained else None
+
+    def unseen(self, run: ReportedRun) -> list[str]:
+        """Return the tasks that the run has values of and does not train on."""
+        end = f"/{self.measure}"
+        found = [
+            name.removeprefix(self.prefix).removesuffix(end)
+            for name in run.metrics.series
+            if name.startswith(self.prefix) and name.endswith(end)
+        ]
+        return [task for task in found if task not in run.tasks]
+
+    def tasks(self, group: Group) -> tuple[str, ...]:
+        """Return the tasks that a mean of the group is over."""
+        if self.trained:
+            return tuple(sorted(group.tasks, key=natural))
+        return tuple(sorted({t for run in group.runs for t in self.unseen(run)}, key=natural))
+
+    def mean(self, runs: Sequence[ReportedRun], tasks: Sequence[str]) -> Points | None:
+        """Return the mean over tasks of one seed's runs; None unless together they have all."""
+        played = [[task for task in tasks if (task in r.tasks) == self.trained] for r in runs]
+        if {task for of_run in played for task in of_run} != set(tasks):
+            return None
+        means = [
+            mean_over(run, [self.name(task) for task in of_run])
+            for run, of_run in zip(runs, played, strict=True)
+            if of_run
+        ]
+        known = [points for points in means if points is not None]
+        return mean_of(known) if len(known) == len(means) else None
+
+
 def _panel(
-    title: str, prefix: str, measure: str, groups: Sequence[Group], tasks: Sequence[str]
+    read: _Curves,
+    groups: Sequence[Group],
+    tasks: Sequence[str],
+    levels: Mapping[str, Sequence[Level]],
 ) -> Panel | None:
-    percent = measure == names.SUCCESS
+    percent = read.measure == names.SUCCESS
     size = SPARK if len(tasks) > MANY_TASKS else MEDIUM if len(tasks) > FEW_TASKS else LARGE
     curves: dict[str, list[Curve]] = {}
     for task in tasks:
-        name = f"{prefix}{task}/{measure}"
-        of_task = of_groups(groups, metric(name), size.points)
+        of_task = of_groups(groups, read.of(task), size.points)
         if of_task:
             curves[task] = of_task
-    evaluated = prefix != names.TASK
+    evaluated = read.prefix != names.TASK
     longest = max((len(x) for of in curves.values() for c in of for x, _ in c.seeds), default=0)
     if longest < (2 if evaluated else 1):
         return None
-    # One reach for all, so that tasks can be compared along the axis.
-    end = max(float(x[-1]) for of in curves.values() for c in of for x, _ in c.seeds)
+    # One reach for all tasks of a group, so that they can be compared along the axis.
+    reach: dict[int, float] = {}
+    for curve in (curve for of_task in curves.values() for curve in of_task):
+        ends = [float(x[-1]) for x, _ in curve.seeds]
+        reach[curve.group] = max(*ends, reach.get(curve.group, 0.0))
     short = short_names(list(curves))
     figures = [
-        _figure(short[task], task, "", of_task, size, end=end, percent=percent)
+        figure(
+            short[task],
+            task,
+            "",
+            of_task,
+            size,
+            levels=levels.get(task, ()),
+            end=max(reach[curve.group] for curve in of_task),
+            percent=percent,
+        )
         for task, of_task in curves.items()
     ]
-    overall = []
+    overall = _overall(read, groups, reach, percent=percent)
+    return Panel(read.title, _NAMES[size], figures, overall)
+
+
+def _overall(
+    read: _Curves, groups: Sequence[Group], reach: Mapping[int, float], *, percent: bool
+) -> list[Figure]:
+    """Return means over tasks: groups of other tasks are not drawn into one picture."""
+    together: dict[tuple[str, ...], list[Group]] = {}
     for group in groups:
-        seeds: list[Points] = []
-        for runs in by_seed(group):
-            of_runs = (
-                mean_over(run, [f"{prefix}{task}/{measure}" for task in run.tasks]) for run in runs
-            )
-            mean = mean_of([points for points in of_runs if points is not None])
-            if mean is not None:
-                seeds.append(mean)
-        curve = curve_of(group.index, seeds, LARGE.points)
-        if curve is not None:
-            overall.append(curve)
-    whole = None
-    if overall and len(tasks) > 1:
-        name = f"Mean over tasks: {title[0].lower()}{title[1:]}"
-        whole = _figure(name, name, "", overall, LARGE, end=end, percent=percent)
-    return Panel(title, _NAMES[size], figures, whole)
+        together.setdefault(read.tasks(group), []).append(group)
+    short = short_names(list(dict.fromkeys(task for tasks in together for task in tasks)))
+    figures = []
+    for tasks, members in together.items():
+        curves = []
+        for group in members:
+            means = (read.mean(runs, tasks) for runs in by_seed(group))
+            seeds = [points for points in means if points is not None]
+            curve = curve_of(group.index, seeds, LARGE.points)
+            if curve is not None:
+                curves.append(curve)
+        if curves and len(tasks) > 1:
+            title = f"{read.title[0].lower()}{read.title[1:]}"
+            named = ", ".join(short[task] for task in tasks)
+            several = len(together) > 1 or not read.trained
+            many = f"{len(tasks)} tasks" if several else "tasks"
+            name = f"Mean over {many}: {title}"
+            note = named if several and len(tasks) <= _NAMED else ""
+            end = max(reach[curve.group] for curve in curves)
+            figures.append(figure(name, name, note, curves, LARGE, end=end, percent=percent))
+    return figures
 
 
-def _figure(
+def figure(
     name: str,
     full_name: str,
     note: str,
     curves: Sequence[Curve],
     size: Size,
     *,
+    levels: Sequence[Level] = (),
     end: float | None = None,
     percent: bool = False,
 ) -> Figure:
+    """Return a picture of curves over agent steps, with their last values and the levels."""
     label = f"{full_name}{', ' + note if note else ''}: over agent steps"
+    short = size is SPARK
+    readings = [
+        Reading(curve.group, _last(curve, percent=percent, short=short)) for curve in curves
+    ]
+    if not short:
+        readings += [
+            Reading(
+                level.group,
+                f"{level.label} {with_interval(level.value, level.half_width, percent=percent)}",
+                level=True,
+            )
+            for level in levels
+        ]
     y_range = (-0.03, 1.03) if percent else None
-    return Figure(
-        name,
-        full_name,
-        note,
-        chart(curves, size, label, y_range=y_range, x_end=end, percent=percent),
-        [
-            Reading(curve.group, _last(curve, percent=percent, short=size is SPARK))
-            for curve in curves
-        ],
-    )
+    picture = chart(curves, size, label, levels=levels, y_range=y_range, x_end=end, percent=percent)
+    return Figure(name, full_name, note, picture, readings)
 
 
 def _last(curve: Curve, *, percent: bool, short: bool) -> str:

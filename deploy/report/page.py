@@ -15,7 +15,15 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
-from deploy.report import comparisons, figures, maps, repeating, tables
+from deploy.report import (
+    comparisons,
+    figures,
+    health,
+    maps,
+    repeating,
+    score_figures,
+    tables,
+)
 from deploy.report.runs import Group, ReportedRun, differing
 from deploy.report.task_names import natural, short_names
 from repertory import __version__
@@ -57,6 +65,7 @@ def render(groups: Sequence[Group], references: Sequence[ReportedRun], out: Path
     scales = comparisons.scales(groups, references, policy)
     serious, versions = comparisons.differences(groups)
     panels = figures.panels(groups, trained, policy)
+    unseen = figures.zero_shot_panels(groups, policy)
     script = (_ASSETS / "page.js").read_text(encoding="utf-8")
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_ASSETS),
@@ -80,11 +89,14 @@ def render(groups: Sequence[Group], references: Sequence[ReportedRun], out: Path
         torn=[(run.name, run.metrics.torn) for run in runs if run.metrics.torn],
         empty=[run.name for run in runs if not run.metrics.rows],
         panels=panels,
+        unseen=unseen,
+        levels=any(r.level for p in panels for f in p.figures for r in f.readings),
+        policy=policy,
         scales=[
             (
                 tables.aggregates(scale, groups, generator),
-                figures.interquartile_means(scale, groups, policy, generator),
-                figures.profile(scale, generator),
+                score_figures.interquartile_means(scale, groups, policy, generator),
+                score_figures.profile(scale, generator),
                 tables.improvements(scale, groups, generator),
             )
             for scale in scales
@@ -95,7 +107,7 @@ def render(groups: Sequence[Group], references: Sequence[ReportedRun], out: Path
         cut=tables.cut_episodes(groups),
         guides=[drawn for group in groups for drawn in _guides(group)],
         cosines=[drawn for group in groups for drawn in _cosines(group)],
-        health=figures.health(groups),
+        health=health.health(groups),
         videos=[
             (name, [(label, quote(path.as_posix())) for label, path in links])
             for name, links in figures.videos(runs, out.parent)

@@ -139,11 +139,16 @@ def read(path: Path) -> ReportedRun:
 
 
 def grouped(runs: Sequence[ReportedRun]) -> list[Group]:
-    """Group runs of the same settings, in the order in which their first ones come."""
+    """Group runs of the same settings, in the order in which their first ones come.
+
+    Pre-trained agents stand before those fine-tuned from them, and those before baselines.
+    """
     by_settings: dict[str, list[ReportedRun]] = {}
     for run in runs:
         by_settings.setdefault(_identity(run), []).append(run)
-    members = list(by_settings.values())
+    members = sorted(
+        by_settings.values(), key=lambda runs: (bool(runs[0].parent), runs[0].from_scratch)
+    )
     labels = _labels([runs[0] for runs in members])
     return [
         Group(index, label, sorted(runs, key=lambda run: (run.seed, run.name)))

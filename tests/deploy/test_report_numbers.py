@@ -11,7 +11,7 @@ from reported_runs import evaluated, groups_in, reported_run
 
 from deploy import schema
 from deploy.overrides import resolve, scan
-from deploy.report import comparisons, figures, repeating, tables
+from deploy.report import comparisons, repeating, score_figures, tables
 from deploy.report.curves import by_seed
 from deploy.report.numbers import compact, with_interval
 from deploy.report.runs import read
@@ -194,7 +194,7 @@ def test_the_interquartile_mean_over_training_is_that_of_each_evaluation(tmp_pat
         evaluated(run, dict.fromkeys(names, (1.0,)), successes=[True])
     groups = groups_in(tmp_path)
     (scale,) = comparisons.scales(groups, [], "greedy")
-    figure = figures.interquartile_means(scale, groups, "greedy", np.random.default_rng(0))
+    figure = score_figures.interquartile_means(scale, groups, "greedy", np.random.default_rng(0))
     assert figure is not None
     last = np.sort(scores[:, :, -1], axis=None)[3:-3].mean()
     assert [reading.text for reading in figure.readings] == [f"{last:.2f}"]

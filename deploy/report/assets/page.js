@@ -52,7 +52,8 @@
       if (!all.length || x < all[0][0] - 8 || x > all[all.length - 1][0] + 8) continue;
       const near = all.reduce((a, b) => (Math.abs(b[0] - x) < Math.abs(a[0] - x) ? b : a));
       const value = Number(low) + (1 - (near[1] - top) / height) * (high - low);
-      rows.push([Number(line.dataset.group), unit ? Math.round(100 * value) + " %" : short(value)]);
+      const said = (unit ? Math.round(100 * value) + " %" : short(value)) + (line.dataset.name ? " " + line.dataset.name : "");
+      rows.push([Number(line.dataset.group), said]);
     }
     if (!rows.length) return leave();
     readOut.replaceChildren();

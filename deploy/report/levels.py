@@ -1,0 +1,73 @@
+"""What agents could do on a task before they were fine-tuned to it: the zero-shot level."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from deploy.report.charts import Level
+from deploy.report.curves import half_width
+from deploy.report.evaluations import Evaluation, read_evaluations
+from deploy.report.runs import Group, ReportedRun
+
+NAME = "zero-shot"
+
+
+def zero_shot_levels(
+    groups: Sequence[Group], task: str, policy: str, *, success: bool
+) -> list[Level]:
+    """Return the newest zero-shot evaluations of the parents of runs that are tuned to `task`.
+
+    Parents in the report are a level for each of their groups. Of parents that are not, but are
+    where the run says, there is one of the group that was fine-tuned from them.
+    """
+    children = [g for g in groups if any(run.parent and task in run.tasks for run in g.runs)]
+    # By name, because what a run says of its parent's place is older than a move.
+    wanted = {Path(r.parent).name for g in children for r in g.runs if task in r.tasks and r.parent}
+    found = []
+    for group in groups:
+        parents = [run for run in group.runs if run.name in wanted and task not in run.tasks]
+        wanted -= {run.name for run in parents}
+        found += _level(group, [run.evaluations for run in parents], task, policy, success)
+    # The baseline's parent is the fine-tuned run's, whose colour says more.
+    for group in sorted(children, key=lambda group: group.runs[0].from_scratch):
+        elsewhere = {
+            Path(run.parent).name: run
+            for run in group.runs
+            if task in run.tasks and Path(run.parent).name in wanted
+        }
+        wanted -= set(elsewhere)
+        of_parents = [_of_parent(run) for run in elsewhere.values()]
+        found += _level(group, of_parents, task, policy, success)
+    return found
+
+
+def _level(
+    group: Group,
+    evaluations: Iterable[Sequence[Evaluation]],
+    task: str,
+    policy: str,
+    success: bool,
+) -> list[Level]:
+    values = [
+        value
+        for of_run in evaluations
+        for one in of_run
+        if (one.task, one.policy) == (task, policy) and not one.trained_on
+        for value in [one.success if success else one.mean]
+        if value is not None
+    ]
+    if not values:
+        return []
+    return [Level(group.index, float(np.mean(values)), half_width(np.array(values)), NAME)]
+
+
+def _of_parent(run: ReportedRun) -> Sequence[Evaluation]:
+    """Return the evaluations of a parent that is not reported; none where it is not to be found."""
+    place = Path(run.parent).expanduser()
+    for folder in (place, run.path.resolve().parent / place.name):
+        if folder.is_dir():
+            return read_evaluations(folder / "evaluations")
+    return []
