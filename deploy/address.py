@@ -61,6 +61,14 @@ def token_hint() -> str:
         source = str(Path(chosen) if chosen else Path.home() / ".ray" / "auth_token")
         if not Path(source).is_file():
             return f"it may require a token, and there is no file {source}"
+        try:
+            Path(source).read_bytes()
+        except OSError as error:
+            return (
+                f"it may require a token, and the file {source} cannot be read ({error.strerror}): "
+                "set RAY_AUTH_TOKEN_PATH to a copy that is yours; make-secrets leaves one in "
+                "secrets/mine"
+            )
     return (
         f"the token of {source} may not be the cluster's; compare them, or RAY_AUTH_MODE there is "
         "not token"

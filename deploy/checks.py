@@ -105,6 +105,10 @@ def token(environment: os._Environ[str] | dict[str, str], home: Path) -> Finding
     if not file.is_file():
         status: Status = "broken" if chosen else "ok"
         return Finding("Ray token", status, f"no file {file}; RAY_AUTH_MODE is {mode}")
+    try:
+        file.read_bytes()
+    except OSError as error:
+        return Finding("Ray token", "broken", f"{file} cannot be read: {error.strerror}")
     bits = stat.S_IMODE(file.stat().st_mode)
     if bits & _TOKEN_MASK:
         return Finding("Ray token", "warning", f"{file} can be read by others: chmod 600 {file}")

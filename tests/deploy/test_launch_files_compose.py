@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import stat
 import subprocess
@@ -166,6 +167,22 @@ def test_secret_files_are_made_once_and_for_their_owner_alone(tmp_path):
     assert again.returncode == 0
     assert token.read_text() == before
     assert "exists and is kept" in again.stderr
+
+
+def test_whoever_makes_the_secrets_has_a_copy_of_the_token_and_so_has_who_made_them_before(
+    tmp_path,
+):
+    make = [str(DOCKER / "make-secrets"), str(tmp_path / "secrets")]
+    subprocess.run(make, capture_output=True, check=True)
+    token, mine = tmp_path / "secrets" / "ray_token", tmp_path / "secrets" / "mine" / "ray_token"
+    assert re.fullmatch("[0-9a-f]{64}", mine.read_text())
+    assert mine.read_text() == token.read_text()
+    assert mine.stat().st_uid == os.getuid()
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (mine, token)] == [0o400, 0o400]
+    assert stat.S_IMODE((tmp_path / "secrets").stat().st_mode) == 0o700
+    mine.unlink()
+    subprocess.run(make, capture_output=True, check=True)
+    assert mine.read_text() == token.read_text()
 
 
 def test_without_arguments_for_ray_the_image_only_runs_the_command():

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from deploy.address import token_hint
+from deploy.checks import token
 from deploy.guard import HOME, NAMES
 from deploy.secret_files import read_secret_files
 from repertory.errors import BadInput
@@ -68,6 +70,26 @@ def test_a_key_file_that_cannot_be_read_is_named_and_its_content_is_not(command,
     binary = {"WANDB_API_KEY_FILE": __file__.replace("test_security_of_files.py", "")}
     with pytest.raises(BadInput, match="Is a directory"):
         read_secret_files(binary)
+
+
+def test_a_folder_of_secrets_without_the_key_means_none_and_is_told(tmp_path, capsys):
+    environment = {"WANDB_API_KEY_FILE": str(tmp_path / "wandb_api_key")}
+    read_secret_files(environment)
+    assert "WANDB_API_KEY" not in environment
+    said = capsys.readouterr().err
+    assert said.startswith(f"repertory: warning: no WANDB_API_KEY: there is no file {tmp_path}")
+
+
+def test_a_token_file_that_cannot_be_read_is_the_reason_and_not_its_content(monkeypatch):
+    # A file that not even root can read from its beginning.
+    file = "/proc/self/mem"
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", file)
+    assert f"the file {file} cannot be read (Input/output error)" in token_hint()
+    found = token({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": file}, Path("/nowhere"))
+    assert found.status == "broken"
+    assert f"{file} cannot be read" in found.detail
 
 
 def test_a_key_from_a_file_is_in_nothing_that_a_run_leaves(command, monkeypatch, tmp_path_factory):
