@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deploy.commands import Page, train
-from deploy.overrides import Texts, options, resolve, scan
+from deploy.overrides import Texts, check_resume, options, resolve, scan
 from deploy.schema import settings_of
 from repertory.config import RunConfig, Settings
 from repertory.config.finetuning import Reuse
@@ -47,7 +47,9 @@ class Options(Settings):
     config: tuple[Path, ...] = ()
     """YAML files of settings, laid over the pre-trained run's; flags come last."""
     name: str = ""
-    """Name of the run directory, with --each the beginning of every name."""
+    """Name of the run directory, with --each the beginning of every name. The same command sent
+    again goes on with the runs of these names, and leaves those that are done.
+    """
     runs_dir: Path = Path("runs")
     """Folder that run directories are made in."""
     dry_run: bool = False
@@ -66,7 +68,7 @@ def page() -> Page:
 
 
 def run(tokens: Sequence[str]) -> int:
-    """Check every run that is asked for, then train one after the other."""
+    """Check every run that is asked for, names included, then train one after the other."""
     chosen, texts = _parse(tokens)
     from deploy.finetuning.parent import check, derived, open_parent
 
@@ -88,11 +90,72 @@ def run(tokens: Sequence[str]) -> int:
             raise BadInput("tasks and initial are chosen by --task and --reuse: drop the settings")
         check(config, parent)
         runs.append((_place(chosen, group), config))
-    for place, config in runs:
-        code = train.start(place, config)
+    # All names before any training: the third of five must not be refused hours later.
+    begun = [_is_begun(chosen, place, config, texts) for place, config in runs]
+    for index, (place, config) in enumerate(runs):
+        if begun[index]:
+            there = {"resume": place.runs_dir / place.name, "config": chosen.config}
+            code = train.resume(place.model_copy(update=there), texts)
+        else:
+            code = train.start(place, config)
         if code != 0:
+            _tell_what_is_left(chosen, [one.tasks[0] for _, one in runs[index + 1 :]])
             return code
     return 0
+
+
+def _is_begun(chosen: Options, place: train.Options, config: RunConfig, texts: Texts) -> bool:
+    """Return whether the run is there, begun by the same command.
+
+    Raises:
+        BadInput: the name is another run's, or no run can be made.
+    """
+    from repertory.run_directory import RunDirectory
+
+    path = place.runs_dir / place.name
+    if not place.name or not (path.expanduser() / "config.json").is_file():
+        RunDirectory.check_new(place.runs_dir, place.name or None, force=place.force)
+        return False
+    before, _ = RunDirectory.open(path).read_config()
+    was, now = _origin(before), _origin(config)
+    if chosen.checkpoint is None:
+        # The earlier run may have newer ones by now; this one keeps what it began with.
+        was["checkpoint"] = now["checkpoint"]
+    differs = next((name for name in now if was[name] != now[name]), None)
+    if differs is not None:
+        raise BadInput(
+            f"{path} is there already, with {differs} {was[differs] or 'none'} and not "
+            f"{now[differs] or 'none'}: choose another --name"
+        )
+    try:
+        check_resume(before, resolve(before, chosen.config, texts))
+    except BadInput as error:
+        raise BadInput(f"{path} is there already; {error}") from error
+    return True
+
+
+def _origin(config: RunConfig) -> dict[str, str]:
+    """Return what a fine-tuned run is known by, and what of it no resumed run may change."""
+    initial = config.initial
+    return {
+        "tasks": ", ".join(config.tasks),
+        "recipe": config.recipe,
+        "earlier run": str(Path(initial.parent).expanduser().resolve()) if initial.parent else "",
+        "checkpoint": initial.checkpoint,
+        "reuse": initial.reuse,
+        "masks": initial.masks,
+        "gradients.method": config.gradients.method,
+    }
+
+
+def _tell_what_is_left(chosen: Options, tasks: Sequence[str]) -> None:
+    """Say how to go on after a run of several that was stopped."""
+    if not chosen.each:
+        return
+    if chosen.name:
+        print("the same command goes on with what is left")
+    elif tasks:
+        print(f"not begun: {', '.join(tasks)}; with a --name the same command can go on by itself")
 
 
 def _parse(tokens: Sequence[str]) -> tuple[Options, Texts]:

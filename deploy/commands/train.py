@@ -67,7 +67,7 @@ def run(tokens: Sequence[str]) -> int:
         if words or chosen.name:
             given = f"recipe '{words[0]}'" if words else f"--name {chosen.name}"
             raise BadInput(f"--resume takes recipe and name from the run: drop {given}")
-        return _resume(chosen, texts)
+        return resume(chosen, texts)
     return start(chosen, _described(chosen, texts, words))
 
 
@@ -120,7 +120,7 @@ def _start_or_resume(chosen: Options, texts: Texts, words: Sequence[str]) -> int
     again = chosen.model_copy(update={"resume": path})
     if words and (recipe := _recipe_of(path)) != get(words[0]).config.recipe:
         raise BadInput(f"{path} is a run of recipe '{recipe}', not '{words[0]}': use another name")
-    return _resume(again, texts)
+    return resume(again, texts)
 
 
 def _recipe_of(path: Path) -> str:
@@ -129,7 +129,8 @@ def _recipe_of(path: Path) -> str:
     return RunDirectory.open(path).read_config()[0].recipe
 
 
-def _resume(chosen: Options, texts: Texts) -> int:
+def resume(chosen: Options, texts: Texts) -> int:
+    """Go on with the run in `chosen.resume`; one that has a name too may be done already."""
     from deploy.export.folder import is_exported
     from repertory import checkpoint
     from repertory.run_directory import RunDirectory
@@ -148,7 +149,7 @@ def _resume(chosen: Options, texts: Texts) -> int:
     check_resume(before, config)
     done = _steps_done(directory)
     if done >= config.total_steps and unattended:
-        print(f"nothing left to train: {done} of {config.total_steps} steps")
+        print(f"nothing left to train: {done} of {config.total_steps} steps in {chosen.resume}")
         return 0
     if done >= config.total_steps:
         raise BadInput(
