@@ -1,4 +1,4 @@
-"""Files for `ray up`, KubeRay and Slurm: valid, closed to others, in step with the command line."""
+"""Files for KubeRay and Slurm: valid, closed to others, in step with the command line."""
 
 from __future__ import annotations
 
@@ -15,27 +15,23 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
-from launch_files import HOME, LAUNCH, ray_start_options
+from launch_files import HOME, LAUNCH
 
 from deploy.guard import NAMES
 from repertory.run_lock import RunLock
 
-RAY_UP = yaml.safe_load((LAUNCH / "ray-up.yaml").read_text(encoding="utf-8"))
 KUBERAY = LAUNCH / "kuberay"
 MANIFESTS = {
     name: yaml.safe_load((KUBERAY / f"{name}.yaml").read_text(encoding="utf-8"))
     for name in ("cluster", "job")
 }
+POLICY, MONITOR = (
+    yaml.safe_load((KUBERAY / f"{name}.yaml").read_text(encoding="utf-8"))
+    for name in ("network", "monitor")
+)
+OPERATOR = {"app.kubernetes.io/component": "kuberay-operator"}
 SCHEMA = yaml.safe_load(Path(__file__).with_name("kuberay_schema.yaml").read_text())
 SLURM = LAUNCH / "slurm.sbatch"
-
-
-def validated(config: dict[str, Any]) -> dict[str, Any]:
-    """Check a cluster file as `ray up` checks it, without a provider."""
-    util = pytest.importorskip("ray.autoscaler._private.util")
-    prepared: dict[str, Any] = util.prepare_config(copy.deepcopy(config))
-    util.validate_config(prepared)
-    return prepared
 
 
 def accepted(command, words) -> str:
@@ -46,48 +42,6 @@ def accepted(command, words) -> str:
     assert outcome.files == []
     assert words[words.index("--resume") + 1] == "auto"
     return outcome.out
-
-
-# -- ray up --------------------------------------------------------------------------------------
-
-
-def test_ray_up_accepts_its_file_and_would_not_accept_a_misspelt_key():
-    validated(RAY_UP)
-    wrong = copy.deepcopy(RAY_UP)
-    wrong["available_node_types"]["actors"]["max_worker"] = 3
-    with pytest.raises(Exception, match="max_worker"):
-        validated(wrong)
-
-
-def test_the_learner_is_one_machine_and_actors_are_cheap_ones_that_come_and_go():
-    types = RAY_UP["available_node_types"]
-    learner, actors = types[RAY_UP["head_node_type"]], types["actors"]
-    assert (learner["min_workers"], learner["max_workers"]) == (0, 0)
-    assert learner["resources"]["GPU"] == 1
-    assert actors["min_workers"] == 0
-    assert actors["labels"] == {"role": "actor", "ray.io/market-type": "spot"}
-    assert actors["node_config"]["InstanceMarketOptions"] == {"MarketType": "spot"}
-
-
-@pytest.mark.parametrize("part", ["head", "worker"])
-def test_every_ray_of_ray_up_asks_for_the_token_and_parses(part):
-    line = RAY_UP[f"{part}_start_ray_commands"][-1]
-    words = shlex.split(line)
-    variables = [word for word in words if re.match(r"\w+=", word)]
-    assert "RAY_AUTH_MODE=token" in variables
-    assert words[len(variables) : len(variables) + 2] == ["ray", "start"]
-    options = ray_start_options(words[len(variables) + 2 :])
-    assert options["head"] == (part == "head")
-    assert options["dashboard_host"] in ("127.0.0.1", "localhost")
-
-
-def test_the_containers_of_ray_up_get_the_token_as_a_file_and_no_secret_otherwise():
-    options = RAY_UP["docker"]["run_options"]
-    assert "-e RAY_AUTH_MODE=token" in options
-    assert "-e RAY_AUTH_TOKEN_PATH=/run/secrets/ray_token" in options
-    assert "/home/ubuntu/secrets/ray_token" in RAY_UP["file_mounts"]
-    assert "--cap-drop=ALL" in options
-    assert not re.search(r"(TOKEN|KEY)=(?!/run/secrets/)\S", " ".join(options))
 
 
 # -- KubeRay -------------------------------------------------------------------------------------
@@ -130,7 +84,8 @@ def test_the_learner_stays_and_actors_come_and_go_by_label():
 def test_pods_are_closed_and_get_no_rights_they_do_not_need():
     spec = MANIFESTS["cluster"]["spec"]
     assert spec["authOptions"] == {"mode": "token"}
-    assert spec["networkPolicy"] == {"mode": "DenyAllIngress"}
+    # KubeRay 1.7 refuses clusters with a policy of its own unless a feature gate is on.
+    assert "networkPolicy" not in spec
     pods = [group["template"]["spec"] for group in spec["workerGroupSpecs"]]
     assert not any(pod["automountServiceAccountToken"] for pod in pods)
     head = spec["headGroupSpec"]["template"]["spec"]
@@ -147,6 +102,83 @@ def test_pods_are_closed_and_get_no_rights_they_do_not_need():
     assert {"name": "RAY_JOB_STOP_WAIT_TIME_S", "value": "60"} in head["containers"][0]["env"]
 
 
+# Peers as KubeRay labels them; the operator's by its chart, and by its kustomization.
+OWN = {"app.kubernetes.io/name": "kuberay", **POLICY["spec"]["podSelector"]["matchLabels"]}
+CHART = {"app.kubernetes.io/name": "kuberay-operator", **OPERATOR}
+KUSTOMIZED = {"app.kubernetes.io/name": "kuberay", **OPERATOR}
+SUBMITTER = {"ray.io/originated-from-crd": "RayJob", "ray.io/originated-from-cr-name": "any"}
+STRANGER = {"app.kubernetes.io/name": "kuberay", "ray.io/node-type": "worker"}
+
+
+@pytest.mark.parametrize(
+    ("peer", "namespace", "ports"),
+    [
+        (OWN, "here", {6379, 8265, 8080, 10002}),
+        (OWN, "elsewhere", set()),
+        (CHART, "ray-system", {8265}),
+        (KUSTOMIZED, "here", {8265}),
+        (SUBMITTER, "here", {8265}),
+        (SUBMITTER, "elsewhere", set()),
+        ({"app.kubernetes.io/name": "prometheus"}, "monitoring", {8080}),
+        ({"app.kubernetes.io/name": "prometheus"}, "prometheus-system", {8080}),
+        (STRANGER, "here", set()),
+        ({}, "elsewhere", set()),
+    ],
+)
+def test_only_who_must_gets_to_a_port_of_our_pods(peer, namespace, ports):
+    assert {port for port in (6379, 8265, 8080, 10002) if lets_in(peer, namespace, port)} == ports
+
+
+def lets_in(pod: dict[str, str], namespace: str, port: int) -> bool:
+    """Return whether the policy, which is in namespace `here`, lets a pod in."""
+
+    def matches(selector: dict[str, Any], labels: dict[str, str]) -> bool:
+        assert set(selector) <= {"matchLabels", "matchExpressions"}
+        for one in selector.get("matchExpressions", []):
+            assert one["operator"] == "In"
+            if labels.get(one["key"]) not in one["values"]:
+                return False
+        return selector.get("matchLabels", {}).items() <= labels.items()
+
+    def meant(peer: dict[str, Any]) -> bool:
+        assert set(peer) <= {"podSelector", "namespaceSelector"}
+        there = {"kubernetes.io/metadata.name": namespace}
+        where = (
+            matches(peer["namespaceSelector"], there)
+            if "namespaceSelector" in peer
+            else (namespace == "here")
+        )
+        return where and matches(peer.get("podSelector", {}), pod)
+
+    return any(
+        any(meant(peer) for peer in rule["from"])
+        and ("ports" not in rule or port in [one["port"] for one in rule["ports"]])
+        for rule in POLICY["spec"]["ingress"]
+    )
+
+
+def test_the_policy_is_for_every_pod_of_ours_and_denies_what_it_does_not_name():
+    assert (POLICY["apiVersion"], POLICY["kind"]) == ("networking.k8s.io/v1", "NetworkPolicy")
+    assert POLICY["spec"]["policyTypes"] == ["Ingress"]
+    chosen = POLICY["spec"]["podSelector"]["matchLabels"]
+    spec = MANIFESTS["cluster"]["spec"]
+    for group in (spec["headGroupSpec"], *spec["workerGroupSpecs"]):
+        assert chosen.items() <= group["template"]["metadata"]["labels"].items()
+
+
+def test_the_monitor_shows_exporters_the_token_that_kuberay_made_for_the_cluster():
+    name = MANIFESTS["cluster"]["metadata"]["name"]
+    spec = MONITOR["spec"]
+    assert spec["selector"]["matchLabels"] == {"ray.io/cluster": name}
+    (endpoint,) = spec["podMetricsEndpoints"]
+    # KubeRay names this port of every pod.
+    assert endpoint["port"] == "metrics"
+    assert endpoint["authorization"] == {
+        "type": "Bearer",
+        "credentials": {"name": name, "key": "auth_token"},
+    }
+
+
 def test_the_jobs_command_is_one_that_repertory_accepts(command):
     said = accepted(command, shlex.split(MANIFESTS["job"]["spec"]["entrypoint"]))
     assert "count: 32" in said
@@ -158,7 +190,7 @@ def test_kustomize_builds_the_standing_cluster():
     done = subprocess.run(["kubectl", "kustomize", str(KUBERAY)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     built = {document["kind"]: document for document in yaml.safe_load_all(done.stdout)}
-    assert set(built) == {"PersistentVolumeClaim", "RayCluster"}
+    assert set(built) == {"PersistentVolumeClaim", "NetworkPolicy", "RayCluster"}
     # Anchors are spelt out in what is applied.
     jsonschema.validate(built["RayCluster"], SCHEMA)
     claim = built["RayCluster"]["spec"]["headGroupSpec"]["template"]["spec"]["volumes"][2]

@@ -20,7 +20,7 @@ COMMANDS = [
 ]
 
 
-@pytest.mark.parametrize("file", sorted([*DOCKER.iterdir(), *LAUNCH.glob("*.*")]))
+@pytest.mark.parametrize("file", sorted([*DOCKER.iterdir(), *LAUNCH.glob("**/*.*")]))
 def test_every_launch_file_is_described(file: Path):
     said = "\n".join(TEXTS.values())
     # The entry point is the image's own business.
