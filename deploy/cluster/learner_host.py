@@ -19,8 +19,10 @@ from deploy.cluster.faults import ANSWER_S, PartnerLost
 from deploy.cluster.joined import without_contents
 from deploy.cluster.messages import Heartbeat, Report
 from deploy.cluster.replay_host import RemoteExperience
+from deploy.cluster.versions import versions_here
 from deploy.cluster.worker_door import Published, Receipt, WorkerDoor
 from deploy.finetuning.transplant import InitialWeights
+from deploy.saved_agent import SavedCritic, critic_of
 from deploy.several_learners import exchange_of, share_of
 from learner.loop import LearnerLoop, Prefetcher
 from repertory.config import RunConfig
@@ -89,6 +91,10 @@ class LearnerHost:
     async def process_id(self) -> int:
         """Return the process id."""
         return os.getpid()
+
+    async def versions(self) -> tuple[str, dict[str, str]]:
+        """Return the node's address, and the versions on it."""
+        return self._address(), versions_here()
 
     async def meeting_place(self) -> tuple[str, int]:
         """Return the address and the port at which this learner, the first, waits for others."""
@@ -270,6 +276,14 @@ class LearnerHost:
                 "experience": self._experience.state(contents=build.saves_contents(self._config)),
                 "counters": {"env_steps": self._experience.steps, "updates": self._loop.updates},
             }
+
+    async def critic(self) -> SavedCritic | None:
+        """Return the critic where actors have none; waits for the update under way."""
+        return await asyncio.to_thread(self._critic)
+
+    def _critic(self) -> SavedCritic | None:
+        with self._between_updates:
+            return critic_of(self._learner.state())
 
     async def acting_weights(self) -> Published:
         """Return the newest published weights, for evaluation."""

@@ -28,9 +28,11 @@ from deploy.cluster.joined import (
 from deploy.cluster.learner_host import LearnerHost
 from deploy.cluster.messages import Heartbeat, Report
 from deploy.cluster.replay_host import STATE_S, ReplayHost, ReplayLost
+from deploy.cluster.versions import VersionCheck
 from deploy.cluster.worker_door import Published
 from deploy.experts import expert_arrays
 from deploy.finetuning.parent import initial_weights
+from deploy.video.films import films_draw_critics
 from repertory.config import RunConfig
 from repertory.errors import ClusterFailure
 from repertory.ports import State
@@ -85,7 +87,15 @@ class Learners:
         return doors[worker % len(doors)]
 
     def begin(self, state: State | None) -> None:
-        """Let all of them take up what was saved, if anything was, and learn."""
+        """Let all of them take up what was saved, if anything was, and learn.
+
+        Raises:
+            ClusterFailure: one of them has another version of our messages.
+        """
+        asked = [host.versions.remote() for host in self._hosts]
+        check = VersionCheck()
+        for node, versions in self._ask(asked, START_S, "to start"):
+            check.hear("the learner", node, versions)
         place = None
         if len(self._hosts) > 1:
             # All must be there before the first of them waits for the others.
@@ -183,6 +193,10 @@ class Learners:
         (found,) = self._ask(asked, ANSWER_S, "for its weights")
         published: Published = found
         return published
+
+    def critic_for_films(self) -> list[Any]:
+        """Ask for the critic that films draw values by; return the reference, if any is wanted."""
+        return [self.first.critic.remote()] if films_draw_critics(self._config) else []
 
     # -- end -------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import ray
 
 from deploy.cluster.faults import ANSWER_S
+from deploy.cluster.versions import VersionCheck
 from deploy.worker_places import WorkerBook, WorkerPlace
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class Placements:
         self._since: dict[int, float] = {}
         self._told = 0
         self._book = WorkerBook(run.path)
+        self._versions = VersionCheck()
         self.known: dict[int, WorkerPlace] = {}
         """Where workers are, or were, while no later process of theirs has come."""
 
@@ -56,7 +58,11 @@ class Placements:
         self.known.pop(worker, None)
 
     def arrived(self) -> list[int]:
-        """Return the workers whose processes came since the last call; tell of those that wait."""
+        """Return the workers whose processes came since the last call; tell of those that wait.
+
+        Raises:
+            ClusterFailure: one of them has another version of our messages.
+        """
         answers = list(self._answers.values())
         # A process that died in its first moments has come, too: its end is seen elsewhere.
         ready, _ = ray.wait(answers, num_returns=len(answers), timeout=0) if answers else ([], [])
@@ -80,8 +86,12 @@ class Placements:
 
     def _enter(self, worker: int, place: Any) -> None:
         incarnation, tasks = self._asked_for[worker]
+        # First of all, for an earlier version's place would lack what is read of it.
+        self._versions.hear(f"worker {worker}", place.node, getattr(place, "versions", {}))
+        found = asdict(place)
+        del found["versions"]
         self.known[worker] = WorkerPlace(
-            worker=worker, incarnation=incarnation, tasks=tuple(tasks), **asdict(place)
+            worker=worker, incarnation=incarnation, tasks=tuple(tasks), **found
         )
         self._book.enter(self.known[worker])
         log.info("worker %d is on %s", worker, place.node)

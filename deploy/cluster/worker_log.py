@@ -14,6 +14,7 @@ from pathlib import Path
 
 import ray
 
+from deploy.cluster.versions import versions_here
 from repertory.redaction import RedactingFormatter
 
 MOST_NAMES = 3
@@ -35,6 +36,8 @@ class Place:
     """The log folder of Ray's session on that node."""
     files: tuple[str, ...]
     """Names in that folder: what the process wrote to stdout and to stderr."""
+    versions: dict[str, str]
+    """Of our messages and of packages, on that node."""
 
 
 def place_of_this_process() -> Place:
@@ -50,6 +53,7 @@ def place_of_this_process() -> Place:
         actor_id=context.get_actor_id() or "",
         folder=str(folder),
         files=tuple(sorted(path.name for path in names)),
+        versions=versions_here(),
     )
 
 
