@@ -1,9 +1,8 @@
-"""Files for KubeRay and Slurm: valid, closed to others, in step with the command line."""
+"""Files for KubeRay and Ray's own jobs: valid, closed to others, in step with the command line."""
 
 from __future__ import annotations
 
 import copy
-import os
 import re
 import shlex
 import shutil
@@ -18,7 +17,6 @@ import yaml
 from launch_files import HOME, LAUNCH
 
 from deploy.guard import NAMES
-from repertory.run_lock import RunLock
 
 KUBERAY = LAUNCH / "kuberay"
 MANIFESTS = {
@@ -31,7 +29,6 @@ POLICY, MONITOR = (
 )
 OPERATOR = {"app.kubernetes.io/component": "kuberay-operator"}
 SCHEMA = yaml.safe_load(Path(__file__).with_name("kuberay_schema.yaml").read_text())
-SLURM = LAUNCH / "slurm.sbatch"
 
 
 def accepted(command, words) -> str:
@@ -196,43 +193,6 @@ def test_kustomize_builds_the_standing_cluster():
     claim = built["RayCluster"]["spec"]["headGroupSpec"]["template"]["spec"]["volumes"][2]
     name = built["PersistentVolumeClaim"]["metadata"]["name"]
     assert claim["persistentVolumeClaim"]["claimName"] == name
-
-
-# -- Slurm ---------------------------------------------------------------------------------------
-
-
-def test_the_slurm_script_is_sound_shell():
-    assert os.access(SLURM, os.X_OK)
-    done = subprocess.run(["bash", "-n", str(SLURM)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    if shutil.which("shellcheck"):
-        done = subprocess.run(["shellcheck", str(SLURM)], capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout
-
-
-def test_the_slurm_job_ends_with_a_checkpoint_and_is_queued_again():
-    text = SLURM.read_text(encoding="utf-8")
-    directives = re.findall(r"^#SBATCH (\S+)$", text, re.M)
-    assert {"--signal=B:TERM@120", "--requeue", "--ntasks-per-node=1"} <= set(directives)
-    assert "RAY_AUTH_MODE=token" in text
-    assert "chmod 0400" in text
-    # Nothing secret on a command line, where `ps` shows it to everyone on the node.
-    assert not re.search(r"--export\S*(TOKEN|KEY)|RAY_AUTH_TOKEN=", text)
-
-
-def test_the_slurm_scripts_command_is_one_that_repertory_accepts(command):
-    text = SLURM.read_text(encoding="utf-8").replace("\\\n", " ")
-    line = re.search(r"-- +(repertory train .*) \"\$@\" &$", text, re.M)[1]
-    values = {"recipe": "quickstart", "run": "night", "runs": "/runs", "actors": "29"}
-    filled = [values[word[1:]] if word.startswith("$") else word for word in shlex.split(line)]
-    assert "count: 29" in accepted(command, filled)
-
-
-def test_the_slurm_script_finds_the_training_process_in_the_runs_lock(tmp_path):
-    program = re.search(r"sed -n ('s/\.\*\"pid\".*?') \"\$runs/\$run/LOCK\"", SLURM.read_text())[1]
-    with RunLock(tmp_path / "LOCK"):
-        words = ["sed", "-n", *shlex.split(program), str(tmp_path / "LOCK")]
-        assert int(subprocess.run(words, capture_output=True, text=True).stdout) == os.getpid()
 
 
 # -- ray job submit ------------------------------------------------------------------------------
