@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,13 +22,17 @@ from deploy.report import (
     health,
     maps,
     repeating,
+    scales,
     score_figures,
+    score_tables,
     tables,
 )
 from deploy.report.runs import Group, ReportedRun, differing
 from deploy.report.task_names import natural, short_names
 from repertory import __version__
 from repertory.durable_files import write_atomically
+
+log = logging.getLogger(__name__)
 
 _ASSETS = Path(__file__).with_name("assets")
 _SEED = 2021
@@ -53,16 +58,35 @@ class GroupMaps:
     strongest: Sequence[tuple[str, str, str]] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """What is shown of groups on the tasks they share."""
+
+    aggregates: tables.Table
+    course: figures.Figure | None
+    profile: figures.Figure
+    improvements: tables.Table | None
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What is shown of scores of one meaning."""
+
+    per_task: tables.Table | None
+    scales: Sequence[Scored]
+
+
 def render(groups: Sequence[Group], references: Sequence[ReportedRun], out: Path) -> str:
     """Return the page; links to videos are relative to where `out` will be."""
-    generator = np.random.default_rng(_SEED)
     runs = [run for group in groups for run in group.runs]
     policy = comparisons.main_policy([*runs, *references])
     trained = list(dict.fromkeys(task for group in groups for task in group.tasks))
     trained.sort(key=natural)
     evaluated = list(dict.fromkeys(one.task for run in runs for one in run.evaluations))
     evaluated.sort(key=natural)
-    scales = comparisons.scales(groups, references, policy)
+    remarks = scales.remarks(groups, references, policy)
+    for remark in remarks:
+        log.warning("%s", remark)
     serious, versions = comparisons.differences(groups)
     panels = figures.panels(groups, trained, policy)
     unseen = figures.zero_shot_panels(groups, policy)
@@ -92,15 +116,8 @@ def render(groups: Sequence[Group], references: Sequence[ReportedRun], out: Path
         unseen=unseen,
         levels=any(r.level for p in panels for f in p.figures for r in f.readings),
         policy=policy,
-        scales=[
-            (
-                tables.aggregates(scale, groups, generator),
-                score_figures.interquartile_means(scale, groups, policy, generator),
-                score_figures.profile(scale, generator),
-                tables.improvements(scale, groups, generator),
-            )
-            for scale in scales
-        ],
+        measured=_measured(groups, references, policy),
+        remarks=remarks,
         evaluation=tables.evaluation(groups, evaluated, policy, trained=True),
         zero_shot=tables.evaluation(groups, evaluated, policy, trained=False),
         fine_tuning=tables.fine_tuning(groups, policy),
@@ -117,6 +134,28 @@ def render(groups: Sequence[Group], references: Sequence[ReportedRun], out: Path
         commands=[(run.name, repeating.command(run)) for run in runs],
         report_command=repeating.report_command(runs),
     )
+
+
+def _measured(
+    groups: Sequence[Group], references: Sequence[ReportedRun], policy: str
+) -> list[Measured]:
+    generator = np.random.default_rng(_SEED)
+    return [
+        Measured(
+            score_tables.per_task(measure, groups, policy),
+            [
+                Scored(
+                    score_tables.aggregates(scale, groups, generator),
+                    score_figures.interquartile_means(scale, groups, policy, generator),
+                    score_figures.profile(scale, generator),
+                    score_tables.improvements(scale, groups, generator),
+                )
+                for scale in found
+            ],
+        )
+        for measure in scales.measures(groups, references, policy)
+        if (found := scales.scales(groups, measure, policy))
+    ]
 
 
 def write(out: Path, text: str) -> None:

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from deploy.report.charts import LARGE, chart
-from deploy.report.comparisons import Scale
 from deploy.report.curves import Curve, Points
 from deploy.report.figures import Figure, figure
 from deploy.report.runs import Group
+from deploy.report.scales import Scale
 from repertory.scores.aggregates import (
     interquartile_mean,
     interval,
@@ -38,7 +38,7 @@ def profile(scale: Scale, generator: np.random.Generator) -> Figure:
         if len(scores) > 1:
             low, high = profile_band(scores, thresholds, generator)
         curves.append(Curve(group, thresholds, shares, low, high, [(thresholds, shares)]))
-    label = f"share of runs and tasks above a {scale.name} score"
+    label = f"share of runs and tasks above a {scale.measure.name} score"
     picture = chart(curves, LARGE, label, y_range=(0.0, 1.02), x_end=top, percent=True)
     return Figure("Performance profile", label, label, picture, [])
 
@@ -57,7 +57,7 @@ def interquartile_means(
     if not curves:
         return None
     name = "Interquartile mean"
-    return figure(name, name, f"{scale.name} score, {policy} evaluation", curves, LARGE)
+    return figure(name, name, f"{scale.measure.name} score, {policy} evaluation", curves, LARGE)
 
 
 def _interquartile_mean(

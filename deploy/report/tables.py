@@ -1,27 +1,17 @@
-"""Tables of a report: what ran, evaluations per task, fine-tuned beside scratch, scores."""
+"""Tables of a report: what ran, evaluations per task, fine-tuned beside scratch."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import permutations
 
 import numpy as np
 
-from deploy.report.comparisons import Scale, values_of
+from deploy.report.comparisons import values_of
 from deploy.report.curves import by_seed, half_width
 from deploy.report.evaluations import Evaluation
 from deploy.report.numbers import MISSING, compact, duration, percentage, plain, with_interval
 from deploy.report.runs import Group
-from repertory.scores.aggregates import (
-    STATISTICS,
-    Estimate,
-    estimate,
-    improvement,
-)
-
-_MOST_COMPARED = 6
-"""Groups of which every pair is compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +118,7 @@ def fine_tuning(groups: Sequence[Group], policy: str) -> Table | None:
     shown = [*parents, *children]
     rows = []
     for task in tasks:
-        cells = [Cell(_text(_values(group, task, policy, success=False))) for group in shown]
+        cells = [Cell(as_text(_values(group, task, policy, success=False))) for group in shown]
         rows.append((task, cells))
     columns = ["task", *(f"{g.label}{', zero-shot' if g in parents else ''}" for g in shown)]
     return Table(
@@ -138,49 +128,6 @@ def fine_tuning(groups: Sequence[Group], policy: str) -> Table | None:
         rows,
         groups=[-1, *(group.index for group in shown)],
     )
-
-
-def aggregates(scale: Scale, groups: Sequence[Group], generator: np.random.Generator) -> Table:
-    """Return the aggregates of every group on a scale."""
-    rows = []
-    for index, scores in scale.scores.items():
-        estimates = [estimate(scores, statistic, generator) for statistic in STATISTICS.values()]
-        cells = [Cell(str(len(scores))), *(Cell(_estimate(one)) for one in estimates)]
-        rows.append((_label(groups, index), cells))
-    return Table(
-        f"{scale.name[0].upper()}{scale.name[1:]} scores ({scale.meaning}) over "
-        f"{len(scale.tasks)} task{'s' if len(scale.tasks) > 1 else ''}. In brackets: 95 % "
-        "stratified bootstrap intervals, runs resampled within each task. Of the optimality gap, "
-        "less is better.",
-        ["", "seeds", *STATISTICS],
-        rows,
-        row_groups=list(scale.scores),
-    )
-
-
-def improvements(
-    scale: Scale, groups: Sequence[Group], generator: np.random.Generator
-) -> Table | None:
-    """Return how likely a run of one group is to beat one of another, for every pair."""
-    if not 2 <= len(scale.scores) <= _MOST_COMPARED:
-        return None
-    rows = []
-    for first, second in permutations(scale.scores, 2):
-        if first < second:
-            one = improvement(scale.scores[first], scale.scores[second], generator)
-            name = f"{_label(groups, first)} beats {_label(groups, second)}"
-            rows.append((name, [Cell(_estimate(one))]))
-    return Table(
-        "Probability that a run of the first beats one of the second on a task, mean over tasks "
-        "(Mann-Whitney, ties count half); 0.5 is no difference.",
-        ["", "probability"],
-        rows,
-    )
-
-
-def _estimate(one: Estimate) -> str:
-    text = plain(one.value, 2)
-    return f"{text} [{plain(one.low, 2)}, {plain(one.high, 2)}]" if np.isfinite(one.low) else text
 
 
 def _reached(group: Group, policy: str, *, success: bool) -> str:
@@ -196,10 +143,11 @@ def _reached(group: Group, policy: str, *, success: bool) -> str:
         values = [value for value in found if value is not None]
         if values:
             means.append(float(np.mean(values)))
-    return _text(means, percent=success)
+    return as_text(means, percent=success)
 
 
-def _text(values: Sequence[float], *, percent: bool = False) -> str:
+def as_text(values: Sequence[float], *, percent: bool = False) -> str:
+    """Return the mean of seeds and half of its interval; a dash where there are none."""
     if not values:
         return MISSING
     return with_interval(float(np.mean(values)), half_width(np.array(values)), percent=percent)
@@ -221,7 +169,7 @@ def _any(group: Group, names: Sequence[str], policy: str, *, trained: bool, succ
 
 
 def _cell(group: Group, task: str, policy: str, trained: bool, success: bool) -> Cell:
-    return Cell(_text(_values(group, task, policy, success, trained), percent=success))
+    return Cell(as_text(_values(group, task, policy, success, trained), percent=success))
 
 
 def _marked(
@@ -250,10 +198,6 @@ def _marked(
 
 def _random(groups: Sequence[Group], task: str) -> list[float]:
     return [value for group in groups for value in _values(group, task, "random", False)]
-
-
-def _label(groups: Sequence[Group], index: int) -> str:
-    return next(group.label for group in groups if group.index == index)
 
 
 def cut_episodes(groups: Sequence[Group]) -> str:

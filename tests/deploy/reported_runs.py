@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from deploy.report.runs import Group, find, grouped, read
+from deploy.report.runs import Group, ReportedRun, find, grouped, read
+from deploy.report.scales import Scale, measures, scales
 from repertory.config import CountingConfig, RunConfig
 from repertory.metrics.jsonl import JsonlSink
 from repertory.run_directory import RunDirectory
@@ -102,3 +103,9 @@ def evaluated(
 def groups_in(root: Path) -> list[Group]:
     """Read all runs of a directory, grouped."""
     return grouped([read(path) for path in find([root])])
+
+
+def scales_of(groups: Sequence[Group], references: Sequence[ReportedRun] = ()) -> list[Scale]:
+    """Return every scale of greedy evaluations, whatever it measures."""
+    known = measures(groups, references, "greedy")
+    return [scale for measure in known for scale in scales(groups, measure, "greedy")]

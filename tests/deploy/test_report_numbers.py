@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from reported_runs import evaluated, groups_in, reported_run
+from reported_runs import evaluated, groups_in, reported_run, scales_of
 
 from deploy import schema
 from deploy.overrides import resolve, scan
-from deploy.report import comparisons, repeating, score_figures, tables
+from deploy.report import comparisons, repeating, score_figures, score_tables, tables
 from deploy.report.curves import by_seed
 from deploy.report.numbers import compact, with_interval
 from deploy.report.runs import read
@@ -69,18 +69,18 @@ def test_scores_are_normalised_by_random_play_and_a_reference_of_ones_own(tmp_pa
     reference = reported_run(tmp_path, "reference", recipe="other")
     evaluated(reference, {"counting/0": [40.0], "counting/1": [25.0]})
     groups = groups_in(tmp_path / "runs")
-    (scale,) = comparisons.scales(groups, [read(reference.path)], "greedy")
-    assert scale.name == "reference-normalised"
+    (scale,) = scales_of(groups, [read(reference.path)])
+    assert scale.measure.name == "reference-normalised"
     np.testing.assert_allclose(scale.scores[0], [[0.25, 0.25], [0.5, 0.75]])
-    table = tables.aggregates(scale, groups, np.random.default_rng(0))
+    table = score_tables.aggregates(scale, groups, np.random.default_rng(0))
     assert table.rows[0][1][1].text.startswith("0.38 [")
 
 
 def test_default_atari_variants_are_normalised_by_a_human(tmp_path: Path) -> None:
     run = reported_run(tmp_path, "run", tasks=["atari/breakout/m0d0"])
     evaluated(run, {"atari/breakout/m0d0": [16.1], "atari/breakout/m4d0": [3.0]})
-    (scale,) = comparisons.scales(groups_in(tmp_path), [], "greedy")
-    assert (scale.name, scale.tasks) == ("human-normalised", ["atari/breakout/m0d0"])
+    (scale,) = scales_of(groups_in(tmp_path))
+    assert (scale.measure.name, scale.tasks) == ("human-normalised", ["atari/breakout/m0d0"])
     np.testing.assert_allclose(scale.scores[0], [[0.5]])
 
 
@@ -92,7 +92,7 @@ def test_groups_are_scored_on_the_tasks_that_they_share(tmp_path: Path) -> None:
     evaluated(b, {"x/2": [1.0, 1.0], "x/3": [1.0, 1.0]}, **successes)
     c = reported_run(tmp_path, "c", recipe="c")
     evaluated(c, {"y/1": [1.0, 1.0]}, **successes)
-    found = comparisons.scales(groups_in(tmp_path), [], "greedy")
+    found = scales_of(groups_in(tmp_path))
     assert [(scale.tasks, sorted(scale.scores)) for scale in found] == [
         (["x/2"], [0, 1]),
         (["y/1"], [2]),
@@ -105,7 +105,7 @@ def test_a_task_that_only_some_runs_have_played_costs_no_other_run_its_score(
     for seed in (1, 2):
         evaluated(reported_run(tmp_path, f"a{seed}", seed=seed), {"x/1": [1.0]}, successes=[True])
     evaluated(reported_run(tmp_path, "a3", seed=3), {"x/1": [1.0], "x/2": [1.0]}, successes=[False])
-    (scale,) = comparisons.scales(groups_in(tmp_path), [], "greedy")
+    (scale,) = scales_of(groups_in(tmp_path))
     assert scale.tasks == ["x/1"]
     np.testing.assert_allclose(scale.scores[0], [[1], [1], [0]])
 
@@ -193,7 +193,7 @@ def test_the_interquartile_mean_over_training_is_that_of_each_evaluation(tmp_pat
         run = reported_run(tmp_path, f"run{seed}", seed=seed, tasks=names, rows=rows)
         evaluated(run, dict.fromkeys(names, (1.0,)), successes=[True])
     groups = groups_in(tmp_path)
-    (scale,) = comparisons.scales(groups, [], "greedy")
+    (scale,) = scales_of(groups)
     figure = score_figures.interquartile_means(scale, groups, "greedy", np.random.default_rng(0))
     assert figure is not None
     last = np.sort(scores[:, :, -1], axis=None)[3:-3].mean()
