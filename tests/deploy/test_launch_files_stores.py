@@ -87,7 +87,7 @@ def of_kuberay() -> dict[str, Node]:
 
 def of_slurm() -> dict[str, Node]:
     text = (LAUNCH / "slurm.sbatch").read_text(encoding="utf-8").replace("\\\n", " ")
-    words = shlex.split(re.search(r"ray symmetric-run (.*?) -- ", text)[1])
+    words = shlex.split(re.search(r"(--address .*?) -- ", text)[1])
     chosen = words[words.index("--object-store-memory") + 1]
     store = re.search(rf"^{chosen[1:]}=\$\{{\w+:-(\d+)\}}$", text, re.M)[1]
     variables = dict(re.findall(r"\b(RAY_\w+)=(\d+)", text))
