@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 
 
 def is_scored(directory: Path, job: Job) -> bool:
-    """Whether the job's run was evaluated on all that it must be evaluated on."""
-    run = directory / job.run
-    return all(task_return(run, task) is not None for task in job.scored)
+    """Whether the job's run was evaluated, after its last step, on all that it must be."""
+    found = read_evaluations(directory / job.name / "evaluations")
+    ended = {one.task for one in found if one.env_steps >= job.steps}
+    return ended.issuperset(job.scored)
 
 
 def task_return(run: Path, task: str, policy: str | None = None) -> float | None:
@@ -34,7 +35,7 @@ def task_return(run: Path, task: str, policy: str | None = None) -> float | None
 def returns(ledger: Ledger, kind: Kind, task: str, variants: int, policy: str) -> list[float]:
     """Return one mean return per seed of the jobs that are done."""
     found = [
-        task_return(ledger.directory / job.run, task, policy)
+        task_return(ledger.directory / job.name, task, policy)
         for job in ledger.of("done")
         if job.kind == kind and job.variants == variants and task in job.scored
     ]
@@ -59,7 +60,7 @@ def outcome_table(ledger: Ledger, study: Study) -> Table:
             table.add_row(
                 task,
                 str(count),
-                _shown(returns(ledger, "zero-shot", task, count, study.policy)),
+                _shown(returns(ledger, "pretrain", task, count, study.policy)),
                 _shown(returns(ledger, "finetune", task, count, study.policy)),
                 _shown(scratch),
                 *([_shown(random[task])] if floor else []),

@@ -1,53 +1,52 @@
-"""Runs a study's jobs as processes of their own, several at once, and notes how they end."""
+"""Runs a study's jobs, several at once, and notes how they end."""
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from deploy.signals import StopRequest
 from deploy.study.ledger import Ledger
 from deploy.study.outcome import is_scored
+from deploy.study.places import Ended, Places, Process
 from deploy.study.plan import Job
+from repertory import checkpoint
+from repertory.run_directory import CONFIG, RunDirectory
 
 LOOK_S = 0.1
 STOP_S = 120.0
 """How long a run may take for its last checkpoint when it is asked to stop."""
-# With a checkpoint, or before it had begun.
-_STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGINT, -signal.SIGTERM)
-_START = "from deploy.cli import main; main()"
+MOST_LOSSES = 3
+"""So often a job whose node or process was lost is begun again in one call."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Child:
     job: Job
-    process: subprocess.Popen[bytes]
-    output: IO[bytes]
+    process: Process
     since: float
     evaluating: bool
 
 
 class Runner:
-    """Starts what is ready, as many at once as allowed, until nothing is left that can be."""
+    """Starts what is ready, as many at once as there is room for, until nothing is left to do."""
 
-    def __init__(self, ledger: Ledger, at_once: int, tell: Callable[[str], None]) -> None:
-        self._ledger, self._at_once, self._tell = ledger, at_once, tell
+    def __init__(self, ledger: Ledger, places: Places, tell: Callable[[str], None]) -> None:
+        self._ledger, self._places, self._tell = ledger, places, tell
         self._logs = ledger.directory / "logs"
         self._children: list[_Child] = []
+        self._losses: Counter[str] = Counter()
 
     def run(self, stop: StopRequest) -> None:
         """Run all jobs that can be run; return early, children stopped, when asked to."""
         self._logs.mkdir(exist_ok=True)
         try:
             while not stop:
-                for job in self._ledger.ready()[: self._at_once - len(self._children)]:
+                free = max(0, self._places.room() - len(self._children))
+                for job in self._ledger.ready()[:free]:
                     self._start(job)
                 if not self._children:
                     return
@@ -58,25 +57,30 @@ class Runner:
 
     def _start(self, job: Job) -> None:
         progress = self._ledger.progress[job.name]
-        begun = (self._ledger.directory / job.run / "config.json").is_file()
+        begun = (self._ledger.directory / job.name / CONFIG).is_file()
         trained = progress.status == "trained"
+        if begun:
+            self._find_parent(job)
         words = job.command(self._ledger.directory, begun=begun, trained=trained)
-        output = self.log_of(job).open("ab")
-        # A session of its own: Ctrl-C at the terminal reaches this process alone, which passes it
-        # on once; a run that hears it twice ends without a checkpoint.
-        process = subprocess.Popen(
-            [sys.executable, "-c", _START, *words],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            # Jobs share the cores by being many.
-            env={"OMP_NUM_THREADS": "1", **os.environ},
-        )
-        evaluating = trained or job.kind == "zero-shot"
-        self._children.append(_Child(job, process, output, time.monotonic(), evaluating))
+        process = self._places.start(words, self.log_of(job))
+        self._children.append(_Child(job, process, time.monotonic(), trained))
         self._ledger.set(job, status="running", attempts=progress.attempts + 1, error="")
         self._tell(f"{self._count()} {job.name} started")
+
+    def _find_parent(self, job: Job) -> None:
+        """Let a run that has not begun to learn find its parent where the study is now.
+
+        Only such a run reads its parent, whose path it has from when it was made: the study may
+        have been moved since, or be called by another path.
+        """
+        run = RunDirectory.open(self._ledger.directory / job.name)
+        if job.kind == "pretrain" or checkpoint.list_checkpoints(run.checkpoints):
+            return
+        config, protocol = run.read_config()
+        parent = str(self._ledger.directory / job.needs[0])
+        if config.initial.parent != parent:
+            initial = config.initial.model_copy(update={"parent": parent})
+            run.write_config(config.model_copy(update={"initial": initial}), protocol)
 
     def log_of(self, job: Job) -> Path:
         """Return the file that a job's output is appended to."""
@@ -84,21 +88,26 @@ class Runner:
 
     def _collect(self) -> None:
         """Note the jobs that have ended."""
-        for child in [one for one in self._children if one.process.poll() is not None]:
-            self._children.remove(child)
-            child.output.close()
-            self._note(child)
+        for child in list(self._children):
+            ended = child.process.ended()
+            if ended is not None:
+                self._children.remove(child)
+                self._note(child, ended)
 
-    def _note(self, child: _Child) -> None:
-        job, code = child.job, child.process.returncode
+    def _note(self, child: _Child, ended: Ended) -> None:
+        job, code = child.job, ended.code
         spent = time.monotonic() - child.since
         seconds = self._ledger.progress[job.name].seconds + spent
-        if code in _STOPPED:
+        if ended.stopped:
             self._ledger.set(job, status="waiting", seconds=seconds)
             self._tell(f"{self._count()} {job.name} stopped; it will go on from here")
-        elif code != 0:
+        elif ended.lost and self._losses[job.name] < MOST_LOSSES:
+            self._losses[job.name] += 1
+            self._ledger.set(job, status="waiting", seconds=seconds)
+            self._tell(f"{self._count()} {job.name} lost: {ended.said}; it will go on elsewhere")
+        elif ended.lost or code != 0:
             said = last_line(self.log_of(job)) or f"ended with exit code {code}"
-            error = f"killed by signal {-code}" if code < 0 else said
+            error = ended.said or (f"killed by signal {-code}" if code < 0 else said)
             self._ledger.set(job, status="failed", seconds=seconds, error=error)
             self._tell(f"{self._count()} {job.name} failed: {error}")
         elif is_scored(self._ledger.directory, job):
@@ -113,14 +122,13 @@ class Runner:
     def _stop_children(self) -> None:
         """Ask every child to stop with a checkpoint, wait for it, and end what does not."""
         for child in self._children:
-            child.process.send_signal(signal.SIGTERM)
+            child.process.stop()
         deadline = time.monotonic() + STOP_S
+        while self._children and time.monotonic() < deadline:
+            self._collect()
+            time.sleep(LOOK_S)
         for child in self._children:
-            try:
-                child.process.wait(max(0.0, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                child.process.kill()
-                child.process.wait()
+            child.process.kill()
         self._collect()
 
     def _count(self) -> str:
@@ -129,6 +137,8 @@ class Runner:
 
 def last_line(log: Path) -> str:
     """Return the last line that is not empty of a file, without the program's name."""
+    if not log.exists():
+        return ""
     lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
     said = [line.strip() for line in lines if line.strip()]
     return said[-1].removeprefix("repertory: ") if said else ""

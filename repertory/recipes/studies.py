@@ -2,7 +2,8 @@
 
 The protocol is that of multi-variant pre-training (Ali Taiga et al. 2023): one agent per number of
 variants, the same number of steps for each, then held-out variants zero-shot, fine-tuned, and from
-scratch with the budget of fine-tuning.
+scratch with the budget of fine-tuning. All runs are evaluated at points of their training, the
+pre-trained ones on what is held out too.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from repertory.config.finetuning import Reuse
+from repertory.config.records import EvaluatedPolicy
 from repertory.errors import BadInput, did_you_mean
 
 
@@ -33,15 +35,29 @@ class Study:
     reuse: Reuse = "all"
     settings: tuple[str, ...] = ()
     """Flags of every run, over the recipe's settings."""
-    policy: str = "greedy"
-    """The evaluated policy that the table shows."""
+    policy: EvaluatedPolicy = "greedy"
+    """The evaluated policy that curves and table show."""
+    evaluations: int = 5
+    """Points of each run's training at which it is evaluated, its end not counted."""
+    interim_episodes: int = 3
+    """Episodes per task at these points; at the end, as many as the recipe plays."""
+
+    def __post_init__(self) -> None:
+        counts = [len(tasks) for tasks in self.pretraining]
+        if len(set(counts)) < len(counts):
+            raise ValueError(
+                f"{self.name}: agents pre-trained on {counts} tasks, and runs are named after "
+                "these numbers: make them differ"
+            )
 
 
 # Breakout's modes come in families (0 to 12; 16 to 28, where the ball passes through bricks; 32 to
 # 44): two variants are one of each of the first two, four are two of each, and of each a third one
 # is held out. One core plays and learns some 2,000 agent steps a second on the quickstart's
-# network, so that 9 x 0.5 M and 24 x 0.2 M steps take two cores 40 minutes, and evaluations and
-# 42 starts about 15 more.
+# network, in training as in evaluation, so that 9 x 0.5 M and 24 x 0.2 M steps take two cores 40
+# minutes. An episode takes some 350 steps: evaluations play 10,000 steps per run and task, 6 to 12
+# per cent of what pre-training plays and 5 of what fine-tuning does. Together with 33 starts they
+# take some ten minutes more.
 _BREAKOUT_SMALL = Study(
     name="study-breakout-small",
     summary="Breakout: pre-train on 1, 2 and 4 variants, two held out; an hour on two cores",
@@ -70,6 +86,8 @@ _DEBUG = Study(
     held_out=("counting/3",),
     pretraining_steps=600,
     finetuning_steps=300,
+    evaluations=2,
+    interim_episodes=1,
 )
 
 STUDIES: Mapping[str, Study] = MappingProxyType(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -42,17 +43,14 @@ def test_a_failed_job_is_reported_with_its_last_line_and_tried_again_and_done_on
     study = tmp_path / "runs" / TINY.name
     listed = command("study", TINY.name, "--seeds", "1", "--dry_run")
     assert (listed.code, listed.files) == (0, [])
-    assert "4 jobs, 0 done" in listed.out
+    assert "3 jobs, 0 done" in listed.out
     assert command("study", TINY.name, "--seeds", "1", "--jobs", "2").code == 0
     first = statuses(study)
     assert {one["status"] for one in first.values()} == {"done"}
 
-    ledger = json.loads((study / "study.json").read_text())
-    for job in ledger["jobs"]:
-        if job["kind"] == "finetune":
-            job["progress"]["status"] = "waiting"
-            (study / job["run"]).rename(study / f"kept-{job['run']}")
-    (study / "study.json").write_text(json.dumps(ledger))
+    name = "finetune-1-3-seed1"
+    wait_again(study, "finetune")
+    (study / name).rename(study / f"kept-{name}")
     (found,) = checkpoint.list_checkpoints(study / "pretrain-1-seed1" / "checkpoints")
     whole = (found / checkpoint.TREE).read_bytes()
     (found / checkpoint.TREE).write_bytes(b"{}")
@@ -74,6 +72,26 @@ def test_a_failed_job_is_reported_with_its_last_line_and_tried_again_and_done_on
     assert last["pretrain-1-seed1"] == first["pretrain-1-seed1"]
     # Task 3's episodes return 0 + 1 + ... + 9 whatever is played.
     assert mended.out.count("45.0 (1)") == 3
+    assert f"repertory report runs/{TINY.name} --reference runs/{TINY.name}/scratch-*" in mended.out
+
+    # A run that had not begun to learn when its study was moved finds its parent where it is now.
+    moved = study.rename(tmp_path / "moved")
+    shutil.rmtree(moved / f"kept-{name}")
+    shutil.rmtree(moved / name / "checkpoints")
+    (moved / name / "checkpoints").mkdir()
+    wait_again(moved, "finetune")
+    assert command("study", TINY.name, "--seeds", "1", "--dir", "moved").code == 0
+    parent = json.loads((moved / name / "config.json").read_text())["config"]["initial"]["parent"]
+    assert parent == "moved/pretrain-1-seed1"
+
+
+def wait_again(study: Path, kind: str) -> None:
+    """Note in a study's ledger that jobs of a kind are still to be run."""
+    ledger = json.loads((study / "study.json").read_text())
+    for job in ledger["jobs"]:
+        if job["kind"] == kind:
+            job["progress"]["status"] = "waiting"
+    (study / "study.json").write_text(json.dumps(ledger))
 
 
 LONG = """

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from deploy.study.ledger import Ledger
-from deploy.study.outcome import outcome_table, task_return
+from deploy.study.outcome import is_scored, outcome_table, task_return
 from deploy.study.plan import jobs_of
 from repertory.recipes.studies import get_study
 
@@ -47,15 +47,27 @@ def test_a_damaged_evaluation_is_passed_over_and_the_one_before_it_counts(tmp_pa
     assert task_return(tmp_path, TASK) == 1.0
 
 
+def test_a_run_is_scored_by_an_evaluation_after_its_last_step_on_all_that_it_must_be(
+    tmp_path: Path,
+) -> None:
+    (job, *_) = (job for job in jobs_of(STUDY, 1) if job.kind == "pretrain")
+    assert job.scored == ("counting/0", TASK)
+    run = tmp_path / job.name
+    evaluated(run, job.steps - 1, score("counting/0", 1.0), score(TASK, 1.0))
+    evaluated(run, job.steps, score("counting/0", 1.0))
+    assert not is_scored(tmp_path, job)
+    evaluated(run, job.steps + 7, score("counting/0", 1.0), score(TASK, 1.0))
+    assert is_scored(tmp_path, job)
+
+
 def test_the_table_has_the_mean_over_seeds_with_student_s_interval(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "study", STUDY.name, jobs_of(STUDY, 3))
     ledger.directory.mkdir()
-    base = {"zero-shot": 10.0, "finetune": 20.0, "scratch": 30.0}
+    base = {"pretrain": 10.0, "finetune": 20.0, "scratch": 30.0}
     for job in ledger.jobs:
-        if job.kind != "pretrain":
-            mean = base[job.kind] + 100.0 * job.variants + job.seed
-            scores = [score(TASK, mean), score(TASK, 1.0, "random")]
-            evaluated(ledger.directory / job.run, 1 + len(job.kind), *scores)
+        mean = base[job.kind] + 100.0 * job.variants + job.seed
+        scores = [score(TASK, mean), score(TASK, 1.0, "random")]
+        evaluated(ledger.directory / job.name, job.steps, *scores)
         ledger.set(job, status="done")
     console = Console(width=200)
     with console.capture() as captured:
@@ -74,7 +86,7 @@ def test_what_is_not_done_has_no_place_in_the_table(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "study", STUDY.name, jobs_of(STUDY, 1))
     ledger.directory.mkdir()
     for job in ledger.jobs:
-        evaluated(ledger.directory / job.run, 1, score(TASK, 7.0))
+        evaluated(ledger.directory / job.name, 1, score(TASK, 7.0))
     cells = list(outcome_table(ledger, STUDY).columns[3].cells)
     assert cells == ["-", "-"]
     ledger.set(next(job for job in ledger.jobs if job.kind == "finetune"), status="done")
