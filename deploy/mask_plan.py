@@ -48,7 +48,12 @@ def check(config: RunConfig, tasks: int) -> None:
 
 def warnings(config: RunConfig, tasks: int) -> list[str]:
     """Return a sentence for each thing that is allowed and probably not meant."""
-    return [*_few_rows(config, tasks), *_without_effect(config), *_uneven_vote(config, tasks)]
+    return [
+        *_few_rows(config, tasks),
+        *_never_updated(config),
+        *_without_effect(config),
+        *_uneven_vote(config, tasks),
+    ]
 
 
 def _few_rows(config: RunConfig, tasks: int) -> list[str]:
@@ -65,6 +70,26 @@ def _few_rows(config: RunConfig, tasks: int) -> list[str]:
         "rows an update, and with masks every task's rows read all weights: such updates take "
         f"several times as long as without masks ({FEW_ROWS} rows and 5 x 400 hidden units: 3 "
         f"times), from learner.batch_size {wanted} on less"
+    ]
+
+
+def _never_updated(config: RunConfig) -> list[str]:
+    """Warn of a run that is over before its masks would change."""
+    masks = config.masks
+    rests = masks.variant == "random" or not masks.alpha or not masks.sparsity
+    if config.gradients.method != "harmony" or rests:
+        return []
+    if is_off_policy(config):
+        per_step = config.replay.samples_per_insert / config.learner.batch_size
+    else:
+        per_step = 1.0 / (config.learner.batch_size * config.learner.unroll_length)
+    updates = config.total_steps * per_step
+    last = (1.0 - masks.freeze) * updates // masks.every * masks.every
+    if last and last >= masks.warm_up * updates:
+        return []
+    return [
+        f"masks.variant {masks.variant}: total_steps {config.total_steps} make about "
+        f"{updates:,.0f} updates, in which masks never change: lower masks.every ({masks.every})"
     ]
 
 

@@ -111,3 +111,25 @@ def test_a_vote_of_another_density_than_the_tasks_masks_is_warned_of() -> None:
     (warning,) = told(with_masks(config, sparsity=0.5, alpha=1e-4, unseen_votes=8.0))
     assert "gets 0.011 of the weights, where a trained one has 0.5" in warning
     assert not told(with_masks(config, sparsity=0.5, alpha=1e-4, unseen_votes=5.0))
+
+
+def test_masks_that_a_run_is_too_short_to_change_are_warned_of() -> None:
+    config = with_masks(get("mt10-harmony").config, warm_up=0.05, freeze=0.1, every=2500)
+    learner, replay = config.learner, config.replay
+    assert (learner.batch_size, replay.samples_per_insert) == (1280, 128.0)
+    # A tenth of the steps are updates, nine tenths of these before masks are frozen.
+    (warning,) = told(config.model_copy(update={"total_steps": 27_700}))
+    assert warning == (
+        "masks.variant fisher: total_steps 27700 make about 2,770 updates, in which masks never "
+        "change: lower masks.every (2500)"
+    )
+    assert not told(config.model_copy(update={"total_steps": 27_800}))
+    short = config.model_copy(update={"total_steps": 27_700})
+    assert not told(with_masks(short, variant="random"))
+    assert told(with_masks(config, warm_up=0.8, every=1_400_000))
+    # On policy an update takes a batch of whole unrolls.
+    few = counting_config(**HARMONY, masks=MaskConfig(variant="fisher", every=7))
+    rows = few.learner.batch_size * few.learner.unroll_length
+    assert any("never change" in w for w in told(few.model_copy(update={"total_steps": 7 * rows})))
+    long = few.model_copy(update={"total_steps": 8 * rows})
+    assert not any("never change" in w for w in told(long))
