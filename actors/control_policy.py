@@ -136,6 +136,7 @@ class ControlPolicy(Memoryless):
                     f"weights came with masks of {found} networks, acting needs "
                     f"{len(self._readers)}"
                 )
+            self.agent.take_off()
             pairs = zip(self._readers, weights.masks, strict=True)
             self.agent.wear(*(read(masks) for read, masks in pairs))
         self.version = weights.version

@@ -128,6 +128,8 @@ class NetworkPolicy(Memoryless):
         if self._read_masks is not None:
             if weights.masks is None:
                 raise ValueError("weights came without masks, but tasks act with theirs")
+            # The last version's masked weights go before there are others.
+            self._acting = self._network
             self._acting = MaskedActorCritic(self._network, self._read_masks(weights.masks[0]))
         self.version = weights.version
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from deploy.build import is_off_policy
 from deploy.several_learners import share_of
-from deploy.task_memory import task_bytes
+from deploy.task_memory import acting_bytes, task_bytes
 from deploy.worker_numbers import follows_cluster, planned_workers
 from repertory.config import RunConfig, SacConfig, Td3Config
 from repertory.types import TaskSpec
@@ -69,6 +69,7 @@ def parts(config: RunConfig, tasks: Sequence[TaskSpec]) -> tuple[Part, ...]:
         batches = 3 * share.learner.batch_size * 2 * one
 
     joining = task_bytes(share, tasks)
+    worn = acting_bytes(config, tasks, played=lanes, guided=True)
     apart = config.replay.place == "process" and is_off_policy(config) and not local
     own = 0 if local else _PROCESS
     where = "this process" if local else "cluster" if config.address else "this machine"
@@ -80,7 +81,7 @@ def parts(config: RunConfig, tasks: Sequence[TaskSpec]) -> tuple[Part, ...]:
             "rollout worker",
             planned_workers(config),
             where + core,
-            own + emulators + unrolls,
+            own + emulators + unrolls + worn,
             f"{lanes} lanes" + (MORE_WORKERS if follows_cluster(config) else ""),
         ),
         Part(
@@ -95,8 +96,16 @@ def parts(config: RunConfig, tasks: Sequence[TaskSpec]) -> tuple[Part, ...]:
         rows.append(Part("replay", config.learner.count, where + core, _PROCESS + held, holds))
     if config.evaluation.every_steps or config.evaluation.at_end:
         slots = config.evaluation.lanes
+        guided = "guided" in config.evaluation.policies
+        greedy = acting_bytes(config, tasks, played=len(tasks), guided=guided)
         rows.append(
-            Part("evaluator", 1, where + core, own + slots * lane, f"{slots} episodes at a time")
+            Part(
+                "evaluator",
+                1,
+                where + core,
+                own + slots * lane + greedy,
+                f"{slots} episodes at a time",
+            )
         )
     if not local:
         rows.append(Part("driver", 1, "this process", _PROCESS, "metrics, checkpoints, console"))

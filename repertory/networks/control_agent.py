@@ -92,6 +92,10 @@ class ControlAgent(nn.Module):
             None if self.critic is None or critic is None else MaskedMlp(self.critic, critic),
         )
 
+    def take_off(self) -> None:
+        """Forget the masked weights, before there are others: both would be twice the memory."""
+        self._masked = (None, None)
+
     @property
     def policies(self) -> TaskMlp | MaskedMlp:
         """Return the actor as tasks act with it: each by its sub-network where there are masks."""

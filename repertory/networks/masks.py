@@ -116,7 +116,9 @@ class TaskMasks:
         ):
             if not tensor.exempt:
                 shaped = part.reshape(-1, *tensor.shape)
-                self._of[tensor.name] = F.pad(shaped, (0, tensor.free_columns), value=1).unbind(0)
+                if tensor.free_columns:
+                    shaped = F.pad(shaped, (0, tensor.free_columns), value=1)
+                self._of[tensor.name] = shaped.unbind(0)
 
     def row(self, task: int) -> int:
         """Return which mask a task has, M for one that was not trained on."""
@@ -156,6 +158,8 @@ class MaskReader:
         """Return masks; those of the last call if they are the same object, or their equal."""
         if self._last is not None and _same(self._last[0], masks):
             return self._last[1]
+        # Gone before the next are made: both together would be the most that an actor ever holds.
+        self._last = None
         threshold = self._threshold if 0.0 < self._threshold < masks.tasks else None
         unseen = voted_mask(masks.unpack(), threshold)
         ready = TaskMasks(masks, self.layout, unseen=unseen, device=self._device)
