@@ -186,19 +186,23 @@ def _level(level: Level, frame: _Frame) -> Markup:
 
 
 def _level_names(levels: Sequence[Level], frame: _Frame) -> Markup:
-    """Write what levels are at their right ends; of those that would overlap, the first."""
+    """Write what levels are at their right ends, where neither name nor line is in the way."""
     parts = []
+    lines = [frame.y(level.value) for level in levels]
     written: list[float] = []
-    for level in levels:
-        y = frame.y(level.value) - 4
-        y = y if y > frame.box.y + 8 else y + 15
-        if all(abs(y - other) >= 12 for other in written):
-            written.append(y)
-            parts.append(
-                Markup(
-                    '<text class="tick" x="{:.1f}" y="{:.1f}" text-anchor="end">{}</text>'
-                ).format(frame.box.x + frame.box.width, y, level.label)
-            )
+    for level, line in zip(levels, lines, strict=True):
+        for y in (line - 4, line + 12):
+            clear = all(not y - 10 < other < y + 2 for other in lines if other != line)
+            inside = frame.box.y + 8 < y < frame.box.y + frame.box.height
+            if inside and clear and all(abs(y - other) >= 12 for other in written):
+                written.append(y)
+                x = frame.box.x + frame.box.width
+                parts.append(
+                    Markup('<text class="tick" x="{:.1f}" y="{:.1f}" {}>{}</text>').format(
+                        x, y, Markup('text-anchor="end"'), level.label
+                    )
+                )
+                break
     return Markup("").join(parts)
 
 

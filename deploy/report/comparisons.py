@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,8 @@ from deploy.report.runs import Group, ReportedRun
 from repertory.errors import BadInput
 
 _ACTIONS = "environment.full_action_space"
+_NOT_COMPARED = object()
+_NO_TASKS = {"tasks": _NOT_COMPARED, "held out": _NOT_COMPARED}
 
 Judge = Callable[[Evaluation], float | None]
 """What one evaluation is worth on a scale; None where the scale says nothing of it."""
@@ -43,13 +45,27 @@ def values_of(group: Group, task: str, policy: str, judge: Judge) -> list[float]
     return found
 
 
-def differences(groups: Sequence[Group]) -> tuple[list[Difference], list[Difference]]:
-    """Return what differs in the protocol of the runs: what changes tasks, then versions."""
+def differences(
+    groups: Sequence[Group], references: Sequence[ReportedRun] = ()
+) -> tuple[list[Difference], list[Difference]]:
+    """Return what differs in the protocol of the runs: what changes tasks, then versions.
+
+    References are compared too, but for their tasks, of which the scores take what they need.
+    """
     labelled = [(group.label, run) for group in groups for run in group.runs]
-    serious = _differing([(label, _protocol(run)) for label, run in labelled])
+    known = {run.path.resolve() for _, run in labelled}
+    others = [
+        (f"reference {run.name}", run) for run in references if run.path.resolve() not in known
+    ]
+    serious = _differing(
+        [
+            *((label, _protocol(run) | _tasks(run)) for label, run in labelled),
+            *((label, _protocol(run) | _NO_TASKS) for label, run in others),
+        ]
+    )
     versions = [
         (label, {**run.protocol.get("versions", {}), "commit": run.protocol.get("commit")})
-        for label, run in labelled
+        for label, run in (*labelled, *others)
     ]
     return serious, _differing(versions)
 
@@ -59,12 +75,26 @@ def _protocol(run: ReportedRun) -> dict[str, Any]:
     if environment.get("environment.suite") == "atari":
         # `auto` and what it stands for are one protocol: fine-tuning spells it out.
         environment[_ACTIONS] = _has_full_actions(run.tasks, environment.get(_ACTIONS, "auto"))
-    evaluation = {
-        path: value
-        for path, value in run.settings.items()
-        if path in ("evaluation.episodes", "evaluation.seed", "evaluation.max_steps")
+    # What was played counts, not what the run was set to: `evaluate` may have played more.
+    played = [one for one in run.evaluations if one.policy != "random"]
+    episodes: set[Any] = {len(one.returns) for one in played}
+    seeds: set[Any] = {one.seed for one in played if one.seed is not None}
+    return {
+        **environment,
+        "evaluation.episodes": _joined(episodes or {run.settings.get("evaluation.episodes")}),
+        "evaluation.seed": _joined(seeds or {run.settings.get("evaluation.seed")}),
+        "evaluation.max_steps": run.settings.get("evaluation.max_steps"),
     }
-    return {**environment, **evaluation, "tasks": list(run.tasks), "held out": list(run.held_out)}
+
+
+def _tasks(run: ReportedRun) -> dict[str, Any]:
+    # Fine-tuned runs hold nothing out: it is their parents' held-out tasks that they train on.
+    held_out = _NOT_COMPARED if run.parent else list(run.held_out)
+    return {"tasks": list(run.tasks), "held out": held_out}
+
+
+def _joined(values: Iterable[Any]) -> str:
+    return " and ".join(map(str, sorted(values)))
 
 
 def _has_full_actions(tasks: Sequence[str], setting: bool | str) -> bool | str:
@@ -85,6 +115,8 @@ def _differing(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> list[Difference
         holders: dict[str, list[str]] = {}
         for label, row in rows:
             value = row.get(name, "not set")
+            if value is _NOT_COMPARED:
+                continue
             text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
             labels = holders.setdefault(text or "none", [])
             if label not in labels:

@@ -25,6 +25,10 @@ class Evaluation:
     """Share of successes; None where the task knows none."""
     trained_on: bool
     cut: int
+    seed: int | None = None
+    """Of the episodes; None where the file does not say."""
+    file: str = ""
+    """Name of the file: what one evaluation found is in one."""
 
     @property
     def mean(self) -> float:
@@ -38,7 +42,9 @@ def read_evaluations(folder: Path) -> list[Evaluation]:
     for path in sorted(folder.glob("step_*.json")):
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            found = [_evaluation(saved, int(content["env_steps"])) for saved in content["scores"]]
+            seed = None if content.get("seed") is None else int(content["seed"])
+            steps = int(content["env_steps"])
+            found = [_evaluation(saved, steps, seed, path.name) for saved in content["scores"]]
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             log.warning("%s is left out: %s", path, error)
             continue
@@ -47,7 +53,7 @@ def read_evaluations(folder: Path) -> list[Evaluation]:
     return list(newest.values())
 
 
-def _evaluation(saved: dict[str, Any], env_steps: int) -> Evaluation:
+def _evaluation(saved: dict[str, Any], env_steps: int, seed: int | None, file: str) -> Evaluation:
     successes = [bool(success) for success in saved.get("successes", ())]
     returns = tuple(float(value) for value in saved["returns"])
     if not returns:
@@ -60,4 +66,6 @@ def _evaluation(saved: dict[str, Any], env_steps: int) -> Evaluation:
         success=sum(successes) / len(successes) if successes else None,
         trained_on=bool(saved.get("trained_on", True)),
         cut=int(saved.get("cut", 0)),
+        seed=seed,
+        file=file,
     )

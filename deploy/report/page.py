@@ -79,6 +79,7 @@ class Measured:
 def render(groups: Sequence[Group], references: Sequence[ReportedRun], out: Path) -> str:
     """Return the page; links to videos are relative to where `out` will be."""
     runs = [run for group in groups for run in group.runs]
+    places = {run.path.resolve() for run in runs}
     policy = comparisons.main_policy([*runs, *references])
     trained = list(dict.fromkeys(task for group in groups for task in group.tasks))
     trained.sort(key=natural)
@@ -87,7 +88,7 @@ def render(groups: Sequence[Group], references: Sequence[ReportedRun], out: Path
     remarks = scales.remarks(groups, references, policy)
     for remark in remarks:
         log.warning("%s", remark)
-    serious, versions = comparisons.differences(groups)
+    serious, versions = comparisons.differences(groups, references)
     panels = figures.panels(groups, trained, policy)
     unseen = figures.zero_shot_panels(groups, policy)
     script = (_ASSETS / "page.js").read_text(encoding="utf-8")
@@ -131,8 +132,11 @@ def render(groups: Sequence[Group], references: Sequence[ReportedRun], out: Path
         ],
         settings=_settings(groups),
         facts=_facts(groups),
-        commands=[(run.name, repeating.command(run)) for run in runs],
-        report_command=repeating.report_command(runs),
+        commands=[
+            (run.name, [repeating.command(run), *repeating.evaluations(run)])
+            for run in [*runs, *(one for one in references if one.path.resolve() not in places)]
+        ],
+        report_command=repeating.report_command(runs, references, out),
     )
 
 

@@ -78,11 +78,13 @@ def evaluated(
     trained_on: bool = True,
     successes: Sequence[bool] = (),
     step: int = 1_000,
+    seed: int = 12_345,
 ) -> None:
     """Add an evaluation file; later ones of the same step sort behind earlier ones."""
     count = len(list(run.evaluations.iterdir()))
     body = {
         "env_steps": step,
+        "seed": seed,
         "scores": [
             {
                 "task": task,

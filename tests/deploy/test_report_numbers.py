@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 
 import numpy as np
 import pytest
 from reported_runs import evaluated, groups_in, reported_run, scales_of
 
-from deploy import schema
-from deploy.overrides import resolve, scan
-from deploy.report import comparisons, repeating, score_figures, score_tables, tables
+from deploy.report import comparisons, score_figures, score_tables, tables
 from deploy.report.curves import by_seed
 from deploy.report.numbers import compact, with_interval
 from deploy.report.runs import read
-from repertory.config import RunConfig
-from repertory.recipes import get
-from repertory.run_directory import RunDirectory
 
 
 def test_the_newest_evaluation_of_each_task_counts_and_damaged_files_are_left_out(
@@ -152,6 +146,49 @@ def test_action_sets_are_compared_by_what_agents_had_and_not_by_the_word(tmp_pat
     assert differences()["environment.full_action_space"]["auto"] == ["unknown"]
 
 
+def test_what_was_played_is_compared_and_not_what_a_run_was_set_to_play(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        run = reported_run(tmp_path, name, recipe=name)
+        evaluated(run, {"counting/0": [1.0] * 5})
+        # The floor may be of any number of episodes.
+        evaluated(run, {"counting/0": [1.0] * 9}, policy="random", seed=1)
+    assert comparisons.differences(groups_in(tmp_path)) == ([], [])
+    evaluated(run, {"counting/1": [1.0] * 100}, seed=9)
+    serious, _ = comparisons.differences(groups_in(tmp_path))
+    assert {one.name: dict(one.values) for one in serious} == {
+        "evaluation.episodes": {"5": ["a", "b"], "5 and 100": ["c"]},
+        "evaluation.seed": {"12345": ["a", "b"], "9 and 12345": ["c"]},
+    }
+
+
+def test_fine_tuned_runs_differ_from_their_parents_in_their_tasks_alone(tmp_path: Path) -> None:
+    reported_run(tmp_path, "a", recipe="a", held_out=["counting/8"])
+    child = {"parent": "a", "reuse": "all"}
+    reported_run(tmp_path, "b", recipe="a", tasks=["counting/8"], initial=child)
+    serious, _ = comparisons.differences(groups_in(tmp_path))
+    assert [one.name for one in serious] == ["tasks"]
+    # Those who both hold out are still compared.
+    reported_run(tmp_path, "c", recipe="c", held_out=["counting/9"])
+    serious, _ = comparisons.differences(groups_in(tmp_path))
+    named = {one.name: dict(one.values) for one in serious}
+    assert named["held out"] == {"counting/8": ["a"], "counting/9": ["c"]}
+
+
+def test_references_are_held_to_the_same_protocol_but_for_their_tasks(tmp_path: Path) -> None:
+    reported_run(tmp_path / "runs", "a")
+    sticky = {"environment": {"suite": "counting", "sticky": 0.25}}
+    reference = reported_run(tmp_path, "other", tasks=["counting/5"], protocol=sticky)
+    groups = groups_in(tmp_path / "runs")
+    assert comparisons.differences(groups) == ([], [])
+    serious, versions = comparisons.differences(groups, [read(reference.path)])
+    named = {one.name: dict(one.values) for one in serious}
+    assert named["environment.sticky"] == {"not set": ["made-up"], "0.25": ["reference other"]}
+    assert not {"tasks", "held out"} & set(named)
+    assert versions == []
+    # A run of the report is not compared with itself.
+    assert comparisons.differences(groups, groups[0].runs) == ([], [])
+
+
 def test_runs_of_one_protocol_have_no_differences(tmp_path: Path) -> None:
     for seed in (1, 2):
         reported_run(tmp_path, f"run{seed}", seed=seed)
@@ -199,48 +236,6 @@ def test_the_interquartile_mean_over_training_is_that_of_each_evaluation(tmp_pat
     last = np.sort(scores[:, :, -1], axis=None)[3:-3].mean()
     assert [reading.text for reading in figure.readings] == [f"{last:.2f}"]
     assert figure.picture.count('class="band g0"') == 1
-
-
-def test_the_command_to_repeat_a_run_builds_the_same_settings(tmp_path: Path) -> None:
-    recipe = get("quickstart").config
-    config = recipe.model_copy(
-        update={
-            "seed": 7,
-            "held_out": (),
-            "total_steps": 123,
-            "optimiser": recipe.optimiser.model_copy(update={"learning_rate": 0.25}),
-        }
-    )
-    run = RunDirectory.create(tmp_path, "quickstart", "run")
-    run.write_config(config, {"tasks": [], "held_out": []})
-    words = shlex.split(repeating.command(read(run.path)))
-    assert words[:3] == ["repertory", "train", "quickstart"]
-    texts, rest = scan(words[3:], schema.settings_of(RunConfig))
-    assert rest == []
-    assert resolve(recipe, [], texts) == config
-
-
-def test_a_fine_tuned_run_is_repeated_from_its_parent(tmp_path: Path) -> None:
-    parent = reported_run(tmp_path / "my runs", "parent")
-    for name, reuse, words in (
-        ("a", "reset-heads", "--reuse reset-heads"),
-        ("b", "none", "--from-scratch"),
-    ):
-        child = reported_run(
-            tmp_path,
-            name,
-            seed=3,
-            tasks=["counting/8"],
-            initial={"parent": str(parent.path), "reuse": reuse},
-            optimiser={"learning_rate": 0.5},
-        )
-        told = repeating.command(read(child.path))
-        assert told == (
-            f"repertory finetune '{parent.path}' --task counting/8 {words} --seed 3 "
-            "--optimiser.learning_rate 0.5"
-        )
-    gone = reported_run(tmp_path, "c", initial={"parent": "/gone", "reuse": "all"})
-    assert "# /gone is not here" in repeating.command(read(gone.path))
 
 
 def test_runs_of_one_seed_tuned_to_a_task_each_are_one_sample(tmp_path: Path) -> None:
