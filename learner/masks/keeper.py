@@ -125,7 +125,8 @@ class MaskKeeper:
 
     def _measures(self, update: int) -> bool:
         """Whether this update's masked gradients are wanted for the metrics."""
-        return is_due(update, every=self._settings.metrics_every)
+        every = self._settings.metrics_every
+        return every > 0 and is_due(update, every=every)
 
     def _summed(self) -> Callable[[int], TaskGradients]:
         """Return each task's gradients in all batches since the last mask update, and forget them.

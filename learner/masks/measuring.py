@@ -74,9 +74,14 @@ def described(
         f"learner/harmony_others{ending}": float(found.others.whole),
         f"learner/mask_overlap{ending}": float(mean_between(found.overlap)),
     }
+    parts = torch.split(owned, list(layout.sizes), 1)
     shares = densities(owned, layout).mean(0)
-    of_layers = torch.stack([found.others.layers.cpu(), shares.cpu()], 1).tolist()
-    for name, (score, share) in zip(layout.names, of_layers, strict=True):
-        row[f"learner/harmony_layer{ending}/{name}"] = score
+    of_layers = torch.stack(
+        [found.whole.layers.cpu(), found.others.layers.cpu(), shares.cpu()], 1
+    ).tolist()
+    for name, part, (defined, others, share) in zip(layout.names, parts, of_layers, strict=True):
+        row[f"learner/harmony_layer{ending}/{name}"] = others
+        row[f"learner/harmony_layer_defined{ending}/{name}"] = defined
+        row[f"learner/harmony_layer_null{ending}/{name}"] = null_of_masks(part)
         row[f"learner/mask_density{ending}/{name}"] = share
     return row

@@ -46,7 +46,9 @@ class GradientConfig(Settings):
     goes with ppo.
     """
     metrics_every: NonNegative = 1000
-    """Updates between measurements of the cosines between tasks' gradients; 0 never."""
+    """Updates between measurements of the cosines between tasks' gradients; 0 never. Under harmony
+    they are of masked gradients, every `masks.metrics_every` updates with the masks' other metrics.
+    """
     gradnorm_asymmetry: NonNegativeFloat = 1.5
     """GradNorm's alpha: how much harder tasks that train slower are pulled."""
     gradnorm_learning_rate: PositiveFloat = 0.025

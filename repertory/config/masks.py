@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from repertory.config.base import NonNegativeFloat, Positive, Probability, Settings
+from repertory.config.base import NonNegative, NonNegativeFloat, Positive, Probability, Settings
 
 
 class MaskConfig(Settings):
@@ -39,8 +39,8 @@ class MaskConfig(Settings):
     """Last share of a run without mask updates."""
     score_batches: Positive = 8
     """Batches that scoring gradients are averaged over before a mask update."""
-    metrics_every: Positive = 1000
-    """Learner updates between measurements of harmony, cosines and overlap."""
+    metrics_every: NonNegative = 1000
+    """Learner updates between measurements of harmony, cosines and overlap; 0 never."""
     gradient_bytes: Positive = 2**30
     """Memory for all tasks' gradients of a network, 8 x tasks x maskable weights (both critics'
     count). Where they would take more, mask updates keep their batches instead, and compute each

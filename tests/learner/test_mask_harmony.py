@@ -20,6 +20,7 @@ from learner.masks.harmony import (
     overlap,
     signs_of,
 )
+from learner.masks.measuring import described, measured
 from repertory.masks import MaskedTensor, MaskLayout
 
 LAYOUT = MaskLayout((MaskedTensor("a", (3, 4)), MaskedTensor("b", (8,))), copies=2)
@@ -131,3 +132,21 @@ def test_overlap_flips_and_densities_by_hand() -> None:
 def test_independent_masks_overlap_by_their_sparsity() -> None:
     owned = torch.rand(3, 40_000, generator=torch.Generator().manual_seed(0)) >= 0.2
     assert float(mean_between(overlap(owned))) == pytest.approx(0.2 / 1.8, abs=0.006)
+
+
+def test_every_layer_is_told_of_in_both_forms_beside_its_own_null() -> None:
+    layout = MaskLayout((MaskedTensor("sparse", (200, 300)), MaskedTensor("dense", (200, 200))))
+    generator = torch.Generator().manual_seed(2)
+    gradients = torch.randn(5, 1, layout.total, generator=generator)
+    owned = torch.rand(5, layout.total, generator=generator) < 0.3
+    owned[:, 60_000:] = True
+    gradients = gradients * owned.unsqueeze(1)
+    found = measured(gradients.__getitem__, owned, layout, at_once=layout.total)
+    row = described(found, owned, layout, "_actor")
+    nulls = {name: row[f"learner/harmony_layer_null_actor/{name}"] for name in ("sparse", "dense")}
+    assert nulls["dense"] == pytest.approx(null_value(5))
+    assert nulls["sparse"] > nulls["dense"] + 0.1
+    for name, null in nulls.items():
+        assert row[f"learner/harmony_layer_defined_actor/{name}"] == pytest.approx(null, abs=0.01)
+        assert row[f"learner/harmony_layer_actor/{name}"] == pytest.approx(0.0, abs=0.02)
+    assert nulls["dense"] < row["learner/harmony_null_actor"] < nulls["sparse"]

@@ -81,6 +81,15 @@ def test_metrics_in_parts_are_those_of_the_whole(algorithm: str) -> None:
         np.testing.assert_array_equal(one.counts, other.counts)
 
 
+def test_measurements_can_be_left_out() -> None:
+    for every in (0, 1):
+        learner, update = small_learner("sac", variant="random", metrics_every=every)
+        for seed in range(2):
+            update(learner, seed)
+        found = [name for name in learner.metrics() if "harmony" in name or "overlap" in name]
+        assert bool(found) == bool(every)
+
+
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_a_restored_learner_goes_on_with_the_batches_that_wait(algorithm: str) -> None:
     settings = {**OFTEN, "gradient_bytes": 1000}
