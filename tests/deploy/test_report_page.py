@@ -191,9 +191,9 @@ def test_the_same_runs_give_the_same_page(command, tmp_path):
         run = reported_run(tmp_path / "runs", f"run{seed}", seed=seed)
         evaluated(run, {key: [1.0 * seed] for key in TASKS}, successes=[True])
     pages = []
-    for name in ("a.html", "b.html"):
-        assert command("report", "runs", "--out", name).code == 0
-        text = (tmp_path / name).read_text()
+    for _ in range(2):
+        assert command("report", "runs").code == 0
+        text = (tmp_path / "runs" / "report.html").read_text()
         pages.append(re.sub(r"Written on [^.]*\.", "", re.sub(r"Written on .*? by", "", text)))
     assert pages[0] == pages[1]
 
