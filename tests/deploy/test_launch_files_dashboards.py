@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 import yaml
-from launch_files import HOME, LAUNCH
+from launch_files import DOCKER, HOME, LAUNCH, compose
 
 from deploy.cluster.exported_metrics import exported
 
@@ -40,6 +41,61 @@ def test_the_dashboard_shows_documented_metrics_only():
     documented = {exported(name, TASKS)[0] for name in documented_names()}
     assert len(shown) >= 6
     assert shown <= documented
+
+
+def test_prometheus_beside_the_containers_finds_the_list_and_the_token_that_it_is_told_of():
+    overlay = compose(DOCKER / "compose.metrics.yml")
+    head, prometheus = (overlay["services"][name] for name in ("head", "prometheus"))
+    mounts = dict(mount.split(":")[:2] for mount in prometheus["volumes"])
+    config = "./deploy/launch/prometheus.yml"
+    assert f"--config.file={mounts[config]}" in prometheus["command"]
+    (job,) = yaml.safe_load((HOME / config).read_text())["scrape_configs"]
+    # The list is in a volume that the head has at the same place, in Ray's own folder.
+    folder = str(Path(job["file_sd_configs"][0]["files"][0]).parent)
+    assert mounts["ray"] == folder == "/tmp/ray"
+    assert head["volumes"] == [f"ray:{folder}"]
+    # And both are the containers' user's, who alone reads the token.
+    token = Path(job["authorization"]["credentials_file"])
+    assert prometheus["secrets"] == [token.name]
+    assert str(token.parent) == "/run/secrets"
+    user = compose()["services"]["head"]["user"]
+    assert prometheus["user"] == user
+    assert overlay["volumes"]["ray"]["driver_opts"]["o"].startswith(f"uid={user.split(':')[0]},")
+
+
+def test_grafana_beside_the_containers_shows_the_dashboard_and_lets_nobody_log_in():
+    overlay = compose(DOCKER / "compose.metrics.yml")
+    grafana = overlay["services"]["grafana"]
+    given = {one["target"]: overlay["configs"][one["source"]] for one in grafana["configs"]}
+    contents = {
+        Path(file).parent.name: yaml.safe_load(one["content"]) for file, one in given.items()
+    }
+    (source,) = contents["datasources"]["datasources"]
+    assert (source["type"], source["url"]) == ("prometheus", "http://prometheus:9090")
+    # The dashboard asks for a source of this type, and takes the default one.
+    wanted = json.loads((LAUNCH / "grafana.json").read_text())["templating"]["list"][0]
+    assert (wanted["type"], wanted["query"], source["isDefault"]) == (
+        "datasource",
+        source["type"],
+        True,
+    )
+    (provider,) = contents["dashboards"]["providers"]
+    mounts = dict(mount.split(":")[:2] for mount in grafana["volumes"])
+    assert str(Path(mounts["./deploy/launch/grafana.json"]).parent) == provider["options"]["path"]
+    said = grafana["environment"]
+    assert said["GF_AUTH_DISABLE_LOGIN_FORM"] == "true"
+    assert said["GF_AUTH_BASIC_ENABLED"] == "false"
+    assert said["GF_AUTH_ANONYMOUS_ORG_ROLE"] == "Viewer"
+    assert "cluster" not in grafana["networks"]
+
+
+@pytest.mark.parametrize("service", ["prometheus", "grafana"])
+def test_containers_of_others_run_without_root_too(service):
+    settings = compose(DOCKER / "compose.metrics.yml")["services"][service]
+    assert not settings["user"].startswith("0")
+    assert settings["read_only"] is True
+    assert settings["cap_drop"] == ["ALL"]
+    assert settings["security_opt"] == ["no-new-privileges:true"]
 
 
 def documented_names() -> list[str]:
