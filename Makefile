@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 RECIPE ?= quickstart
 TRAIN_FLAGS ?=
 
-.PHONY: setup train test test-all test-cluster lint format docs docs-serve clean
+.PHONY: setup train test test-all test-cluster chaos lint format docs docs-serve clean
 
 setup: $(STAMP)
 
@@ -33,6 +33,10 @@ test-all: setup
 # Several hosts as network namespaces on this machine: wants root, takes minutes.
 test-cluster: setup
 	$(BIN)/python -m pytest -q -m cluster tests/cluster
+
+# Ten minutes of a run whose parts are killed at random; ends with 0 when its books are right.
+chaos: setup
+	$(BIN)/repertory bench chaos
 
 lint: setup
 	$(BIN)/ruff format --check .
