@@ -98,7 +98,9 @@ class TrajectoryQueues:
                 rows = self._rows[task]
                 rows.append(Row(unroll, lane))
                 counters.rows += 1
-                self._late.discard(task)
+                # A slow one would be waited for after each of its deliveries.
+                if len(rows) >= self._targets[task]:
+                    self._late.discard(task)
                 counters.steps += int(valid_steps[lane])
                 if len(rows) > self._bounds[task]:
                     rows.popleft()
@@ -134,8 +136,8 @@ class TrajectoryQueues:
 
         Every task gives floor(B/N) columns and the remaining ones go round the tasks from batch to
         batch. When a task has been empty for `patience_s` its missing columns come from the fullest
-        queues instead, and the gap is counted; later batches do without it at once, until it
-        delivers again. A task that nobody plays any more has no share.
+        queues instead, and the gap is counted; later batches take what it has and go without the
+        rest at once, until its queue is full again. A task that nobody plays any more has no share.
 
         Raises:
             EnvironmentFailure: nobody plays any task.

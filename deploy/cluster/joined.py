@@ -38,6 +38,7 @@ def joined_heartbeat(beats: Sequence[Heartbeat]) -> Heartbeat:
         env_steps=sum(beat.env_steps for beat in beats),
         silent_s={worker: s for beat in beats for worker, s in beat.silent_s.items()},
         failure=next((beat.failure for beat in beats if beat.failure is not None), None),
+        delivered={worker: steps for beat in beats for worker, steps in beat.delivered.items()},
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Int64
@@ -20,6 +20,8 @@ class Heartbeat:
     silent_s: dict[int, float]
     """Seconds since each worker was last heard of; 0 for one that is being held back."""
     failure: BaseException | None
+    delivered: dict[int, int] = field(default_factory=dict)
+    """Agent steps received from each worker so far."""
 
 
 @dataclass(frozen=True, slots=True)

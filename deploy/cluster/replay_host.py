@@ -78,9 +78,9 @@ class ReplayHost:
         episodes, guides = held.drain_episodes(), held.guide_counts()
         return held.metrics(), episodes, guides, held.drain_faults(), held.steps
 
-    async def silences(self) -> tuple[dict[int, float], int]:
-        """Return each worker's silence in seconds, and the steps received."""
-        return self._door.silences(), self._experience.steps
+    async def silences(self) -> tuple[dict[int, float], dict[int, int], int]:
+        """Return each worker's silence in seconds, its steps so far, and the steps received."""
+        return self._door.silences(), self._door.delivered(), self._experience.steps
 
     async def state(self, contents: bool) -> State:
         """Return the experience's state."""
@@ -101,6 +101,7 @@ class RemoteExperience:
     def __init__(self, host: Any) -> None:
         self._host = host
         self._steps = 0
+        self._delivered: dict[int, int] = {}
         self._episodes: list[EpisodeRecord] = []
         self._faults: list[EnvironmentFault] = []
         self._guides: np.ndarray | None = None
@@ -163,9 +164,15 @@ class RemoteExperience:
 
     def silences(self) -> dict[int, float]:
         """Return each worker's silence in seconds."""
-        silences, self._steps = self._answer(self._host.silences.remote(), "a sign of life")
+        silences, self._delivered, self._steps = self._answer(
+            self._host.silences.remote(), "a sign of life"
+        )
         found: dict[int, float] = silences
         return found
+
+    def delivered(self) -> dict[int, int]:
+        """Return each worker's steps, as they came with the last `silences`."""
+        return self._delivered
 
     def state(self, *, contents: bool) -> State:
         """Return the host's state."""

@@ -53,6 +53,7 @@ class WorkerDoor:
         self._waiting = 0
         # By worker: its incarnation, and the newest of its deliveries that was taken.
         self._taken: dict[int, tuple[int, int]] = {}
+        self._delivered: dict[int, int] = {}
 
     def open(self) -> None:
         """Let workers in: what a resumed run restores is restored by now, and weights are there."""
@@ -74,6 +75,8 @@ class WorkerDoor:
         await self._open.wait()
         self._heard[unroll.worker] = time.monotonic()
         await self._in_turn(unroll)
+        worker, steps = unroll.worker, int(unroll.valid.sum())
+        self._delivered[worker] = self._delivered.get(worker, 0) + steps
         self._experience.insert(unroll)
         return await self.room(unroll.worker)
 
@@ -110,6 +113,10 @@ class WorkerDoor:
         await self._open.wait()
         offered = self._published[0]
         return offered if offered.weights.version > newer_than else None
+
+    def delivered(self) -> dict[int, int]:
+        """Return the agent steps that came from each worker, and from whom it replaced, so far."""
+        return dict(self._delivered)
 
     def silences(self) -> dict[int, float]:
         """Return the seconds since each worker was heard of; 0 for one that is held back."""

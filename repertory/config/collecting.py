@@ -60,8 +60,8 @@ class QueueConfig(Settings):
     max_policy_lag: Positive = 50
     """Unrolls acted with weights more than so many versions old are dropped and counted."""
     patience_s: NonNegativeFloat = 3.0
-    """A task that delivers nothing for so long is left out of a batch, and the gap counted
-    (cluster only).
+    """A task that delivers nothing for so long is left out of a batch, and the gap counted; from
+    then on batches take what it has and wait no more, until its queue is full again (cluster only).
     """
 
 

@@ -147,8 +147,8 @@ def test_an_empty_task_is_left_out_after_patience_and_the_gap_is_counted() -> No
     assert source.metrics()["replay/short_shares"] == 1
 
 
-def test_a_task_that_ran_out_of_patience_is_not_waited_for_again_until_it_delivers() -> None:
-    source = queues(2, 4, bound=20, patience_s=0.1)
+def test_a_task_that_ran_out_of_patience_is_not_waited_for_again_until_its_queue_is_full() -> None:
+    source = queues(2, 4, target=3, bound=20, patience_s=0.1)
     source.insert(unroll([0] * 8))
     assert source.next_batch(0.0) is None
     assert source.next_batch(30.0) is not None
@@ -156,7 +156,15 @@ def test_a_task_that_ran_out_of_patience_is_not_waited_for_again_until_it_delive
     assert again is not None
     assert again.task.tolist() == [0, 0, 0, 0]
     source.insert(unroll([0] * 8 + [1], sequence=2))
-    # It is back, with one row of the two of its share, and is waited for as at first.
+    # What it has is taken; a slow one would be waited for anew after each of its deliveries.
+    short = source.next_batch(0.0)
+    assert short is not None
+    assert short.task.tolist() == [0, 0, 0, 1]
+    source.insert(unroll([0] * 8 + [1] * 3, sequence=3))
+    # It is back: of its three rows one is left for the batch after next, which waits as at first.
+    whole = source.next_batch(0.0)
+    assert whole is not None
+    assert whole.task.tolist() == [0, 0, 1, 1]
     assert source.next_batch(0.0) is None
 
 
