@@ -32,7 +32,9 @@ NEEDED_BESIDE_TORCHJD: dict[str, tuple[str, ...]] = {
     "torchjd:nashmtl": ("cvxpy", "ecos"),
     "torchjd:fairgrad": ("scipy",),
 }
-"""Packages that a method needs and the extra `surgery` does not bring."""
+"""Packages that a method needs beside torchjd. The extra `surgery` brings them, but for ecos, whose
+licence is the GPL: `nashmtl` is an extra of its own.
+"""
 
 
 class GradientConfig(Settings):
@@ -42,8 +44,8 @@ class GradientConfig(Settings):
     """mean: one backward pass through the joint loss; harmony: the same, each task acting and
     learning with its own part of the weights (`masks`), Hu et al. 2024; pcgrad: Yu et al.
     2020; gradnorm: weights learned for the tasks' critic losses, Chen et al. 2018; torchjd:<name>:
-    an aggregator of that library (extra `surgery`). All but mean need two tasks or more, and none
-    goes with ppo.
+    an aggregator of that library (extra `surgery`; nashmtl: extra `nashmtl`). All but mean need
+    two tasks or more, and none goes with ppo.
     """
     metrics_every: NonNegative = 1000
     """Updates between measurements of the cosines between tasks' gradients; 0 never. Under harmony
@@ -73,14 +75,9 @@ def missing_sentence(method: str) -> str | None:
     missing = missing_packages(method)
     if not missing:
         return None
-    if "torchjd" in missing:
-        rest = [name for name in missing if name != "torchjd"]
-        more = f" and {' '.join(rest)}" if rest else ""
-        return (
-            f"gradients.method {method} needs torchjd, which is not installed: "
-            f"pip install -c constraints.txt '.[surgery]'{more}"
-        )
+    extra = "nashmtl" if method == "torchjd:nashmtl" else "surgery"
     return (
-        f"gradients.method {method} needs {' and '.join(missing)} beside torchjd: "
-        f"pip install {' '.join(missing)}"
+        f"gradients.method {method} needs {' and '.join(missing)}, which "
+        f"{'is' if len(missing) == 1 else 'are'} not installed: "
+        f"pip install -c constraints.txt '.[{extra}]'"
     )
