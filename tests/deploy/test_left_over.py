@@ -15,9 +15,11 @@ import pytest
 from patience import awaited
 
 from deploy import left_over
+from repertory import checkpoint
 from repertory.metrics.jsonl import read_rows
+from repertory.run_directory import RunDirectory
 
-PATIENCE_S = 120.0
+PATIENCE_S = 180.0
 
 
 def carrying(identity: str) -> list[psutil.Process]:
@@ -80,22 +82,34 @@ def test_only_processes_whose_driver_is_gone_are_left_over(
     assert ended == [False, True, True, False, False]
 
 
-def test_a_killed_drivers_actors_end_by_themselves_and_doctor_ends_what_stays(
-    tmp_path: Path, started: list[subprocess.Popen[bytes]]
-) -> None:
-    words = ("train", "debug-counting", "--runtime", "cluster", "--name", "killed")
-    settings = ("--total_steps", "100000000", "--logging.wandb", "disabled", "--actors.count", "1")
-    driver = subprocess.Popen(
-        [sys.executable, "-c", "from deploy.cli import main; main()", *words, *settings],
-        cwd=tmp_path,
+def night(folder: Path) -> subprocess.Popen[bytes]:
+    """Return the one command of a run on Ray that may be sent again and again."""
+    words = ("train", "debug-counting", "--runtime", "cluster", "--name", "night")
+    settings = ("--resume", "auto", "--total_steps", "100000000", "--logging.wandb", "disabled")
+    more = ("--actors.count", "1", "--checkpoint.every_updates", "20", "--logging.every_s", "0.5")
+    return subprocess.Popen(
+        [sys.executable, "-c", "from deploy.cli import main; main()", *words, *settings, *more],
+        cwd=folder,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         # Runs of other tests may have marked this process.
         env={name: value for name, value in os.environ.items() if name != left_over.DRIVER},
     )
+
+
+@pytest.mark.timeout(4 * PATIENCE_S)
+def test_a_killed_drivers_actors_end_by_themselves_and_its_run_goes_on_when_sent_again(
+    tmp_path: Path, started: list[subprocess.Popen[bytes]]
+) -> None:
+    run = RunDirectory(tmp_path / "runs" / "night")
+    driver = night(tmp_path)
     started.append(driver)
-    metrics = tmp_path / "runs" / "killed" / "metrics.jsonl"
-    awaited(lambda: driver.poll() is None and read_rows(metrics), for_s=PATIENCE_S)
+
+    def kept() -> list[Path]:
+        assert driver.poll() is None, run.log_file.read_text()
+        return checkpoint.list_checkpoints(run.checkpoints)
+
+    awaited(lambda: run.path.is_dir() and run.metrics.exists() and kept(), for_s=PATIENCE_S)
     (learner,) = [
         child
         for child in psutil.Process(driver.pid).children(recursive=True)
@@ -120,3 +134,20 @@ def test_a_killed_drivers_actors_end_by_themselves_and_doctor_ends_what_stays(
     finally:
         left_over.end(carrying(identity))
     assert awaited(lambda: not carrying(identity), for_s=PATIENCE_S)
+
+    # The killed one's lock is nobody's, and its files may end in the middle of a line.
+    saved = checkpoint.list_checkpoints(run.checkpoints)[-1]
+    before = len(read_rows(run.metrics))
+    driver = night(tmp_path)
+    started.append(driver)
+    resumed = f"resumed from {saved.name}"
+    awaited(lambda: kept()[-1] != saved, resumed, for_s=PATIENCE_S)
+    assert resumed in run.log_file.read_text()
+    driver.send_signal(signal.SIGTERM)
+    assert driver.wait(PATIENCE_S) == 128 + signal.SIGTERM
+    state, newest, _ = checkpoint.load_latest(run.checkpoints)
+    came = read_rows(run.metrics)[before:]
+    assert all(row["env_steps"] >= checkpoint.step_of(saved) for row in came)
+    assert came[-1]["env_steps"] <= checkpoint.step_of(newest)
+    # Its workers are none of those that the killed one had.
+    assert state["counters"]["incarnation"] > 0
