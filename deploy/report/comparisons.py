@@ -12,6 +12,8 @@ from deploy.report.runs import Group, ReportedRun
 from repertory.errors import BadInput
 
 _ACTIONS = "environment.full_action_space"
+_FEW = 3
+"""Groups that are always named by those who differ."""
 _NOT_COMPARED = object()
 _NO_TASKS = {"tasks": _NOT_COMPARED, "held out": _NOT_COMPARED}
 
@@ -122,5 +124,14 @@ def _differing(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> list[Difference
             if label not in labels:
                 labels.append(label)
         if len(holders) > 1:
-            found.append(Difference(name, list(holders.items())))
+            found.append(Difference(name, _compact(list(holders.items()))))
     return found
+
+
+def _compact(values: Sequence[tuple[str, Sequence[str]]]) -> list[tuple[str, Sequence[str]]]:
+    """Say `all others` of the value that most groups have, if they are many and have no other."""
+    most, labels = max(values, key=lambda one: len(one[1]))
+    others = {label for value, of in values for label in of if value != most}
+    if len(labels) <= _FEW or others & set(labels):
+        return list(values)
+    return [*((value, of) for value, of in values if value != most), (most, ["all others"])]

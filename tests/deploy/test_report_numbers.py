@@ -146,6 +146,16 @@ def test_action_sets_are_compared_by_what_agents_had_and_not_by_the_word(tmp_pat
     assert differences()["environment.full_action_space"]["auto"] == ["unknown"]
 
 
+def test_the_value_that_most_of_many_groups_have_is_that_of_all_others(tmp_path: Path) -> None:
+    for name in "abcd":
+        reported_run(tmp_path, name, recipe=name)
+    odd = {"environment": {"suite": "counting", "sticky": 0.25}, "commit": None}
+    reported_run(tmp_path, "e", recipe="e", protocol=odd)
+    serious, _ = comparisons.differences(groups_in(tmp_path))
+    named = {one.name: list(one.values) for one in serious}
+    assert named["environment.sticky"] == [("0.25", ["e"]), ("not set", ["all others"])]
+
+
 def test_what_was_played_is_compared_and_not_what_a_run_was_set_to_play(tmp_path: Path) -> None:
     for name in ("a", "b", "c"):
         run = reported_run(tmp_path, name, recipe=name)
