@@ -17,9 +17,9 @@ from small_runs import counting_config, events, new_run
 
 import repertory.types
 from deploy import cluster
-from deploy.cluster import messages, versions, worker_door, worker_log, workers
+from deploy.cluster import messages, worker_door, worker_log, workers
 from deploy.cluster.supervisor import Supervisor
-from deploy.cluster.versions import OURS, VersionCheck, versions_here
+from deploy.cluster.versions import OURS, PROTOCOL, VersionCheck, versions_here
 from deploy.cluster.worker_host import WorkerHost
 from repertory.config import ActorConfig, EvaluationConfig
 from repertory.errors import ClusterFailure
@@ -48,7 +48,7 @@ def test_the_protocol_rises_with_every_change_of_what_is_sent() -> None:
     lines = [f"{kind.__name__}.{one.name}: {one.type}" for kind in SENT for one in fields(kind)]
     digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
     # After a change: raise PROTOCOL by one, and write the new pair here.
-    assert (versions.PROTOCOL, digest) == (1, "2901efcce4bb")
+    assert (PROTOCOL, digest) == (2, "4ab338391d11")
 
 
 def test_the_same_versions_are_no_news(caplog: pytest.LogCaptureFixture) -> None:
@@ -56,7 +56,7 @@ def test_the_same_versions_are_no_news(caplog: pytest.LogCaptureFixture) -> None
     assert caplog.text == ""
 
 
-@pytest.mark.parametrize("theirs", ["2 (repertory 0.2.0)", None])
+@pytest.mark.parametrize("theirs", ["9 (repertory 0.9.0)", None])
 def test_another_protocol_is_refused_with_both_versions(theirs: str | None) -> None:
     there = versions_here()
     there.pop(OURS)
@@ -109,7 +109,9 @@ def test_a_run_tells_of_a_workers_other_packages_and_refuses_its_other_protocol(
             os.kill(killed[0], signal.SIGKILL)
 
     at_heartbeats(monkeypatch, kill)
-    with pytest.raises(ClusterFailure, match=f"worker 0 on .* has {OURS} 0, the driver has 1"):
+    with pytest.raises(
+        ClusterFailure, match=f"worker 0 on .* has {OURS} 0, the driver has {PROTOCOL} "
+    ):
         cluster.train(config, run, False)
     assert killed
     assert caplog.text.count(warning) == 1
