@@ -18,7 +18,7 @@ from deploy.last_checkpoint import save_last
 from deploy.recorder import Recorder
 from deploy.signals import StopRequest
 from deploy.sinks import sinks_of
-from deploy.video.films import films_of
+from deploy.video.films import Film, critic_for_films, films_of
 from deploy.worker_numbers import planned_workers
 from learner.loop import LearnerLoop
 from repertory import checkpoint
@@ -227,9 +227,12 @@ def _log(local: LocalRun, recorder: Recorder) -> None:
 def _evaluate(local: LocalRun, recorder: Recorder, stop: StopRequest) -> None:
     config, weights, steps = local.config, local.learner.weights(), local.experience.steps
     scores = evaluate_training(config, weights, env_steps=steps, should_stop=lambda: bool(stop))
-    names = [task.name for task in local.tasks]
-    seed = config.evaluation.seed
-    films = [] if stop else films_of(config, weights, names, seed=seed, env_steps=steps)
+    films: list[Film] = []
+    if not stop:
+        names = [task.name for task in local.tasks]
+        critic = critic_for_films(config, local.learner.state)
+        seed = config.evaluation.seed
+        films = films_of(config, weights, names, seed=seed, env_steps=steps, critic=critic)
     recorder.evaluation(steps, local.loop.updates, scores, films)
 
 

@@ -67,7 +67,7 @@ def saved_agent(
         weights_from_state(state["weights"]),
         int(state["counters"]["env_steps"]),
         path.name,
-        _critic(state["learner"]) if with_critic else None,
+        critic_of(state["learner"]) if with_critic else None,
         _statistics(state["learner"]) if with_critic else {},
     )
 
@@ -78,8 +78,8 @@ def _statistics(learner: Mapping[str, Any]) -> dict[str, np.ndarray]:
     return {name: array for name, array in tensors.items() if array.dtype == np.float64}
 
 
-def _critic(learner: Mapping[str, Any]) -> SavedCritic | None:
-    """Return the critic that a learner keeps to itself; None where there is none."""
+def critic_of(learner: Mapping[str, Any]) -> SavedCritic | None:
+    """Return the critic that a learner keeps to itself, out of its state; None without one."""
     saved = learner.get("networks", {}).get("critic")
     if saved is None:
         return None

@@ -11,6 +11,7 @@ import ray
 
 from deploy.cluster.faults import ANSWER_S, first_line
 from deploy.cluster.nodes import suiting
+from deploy.cluster.worker_door import Published
 from deploy.cluster.worker_host import EvaluatorHost
 from deploy.recorder import Recorder
 from repertory.config import RunConfig
@@ -49,21 +50,15 @@ class Evaluations:
         return int(self._config.evaluation.every_steps > 0 and not self._placed)
 
     def begin(
-        self,
-        version: int,
-        vector: list[Any],
-        env_steps: int,
-        updates: int,
-        *,
-        masks: Sequence[Any] = (),
+        self, published: Published, env_steps: int, updates: int, *, critic: Sequence[Any] = ()
     ) -> None:
-        """Evaluate the weights behind the reference in `vector`, with the masks behind `masks`."""
+        """Evaluate a publication; films draw values by the critic behind a reference."""
         if self._evaluator is None:
             place = suiting("learner") if self._config.address else {}
             host = ray.remote(EvaluatorHost).options(num_cpus=1, max_restarts=0, **place)
             self._evaluator = host.remote(self._config.model_dump_json())
         self._pending = self._evaluator.evaluate.remote(
-            version, vector, list(masks), self._tasks, env_steps
+            published, self._tasks, env_steps, list(critic)
         )
         self._env_steps, self._updates, self._began = env_steps, updates, time.monotonic()
 

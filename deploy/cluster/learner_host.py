@@ -22,6 +22,7 @@ from deploy.cluster.replay_host import RemoteExperience
 from deploy.cluster.versions import versions_here
 from deploy.cluster.worker_door import Published, Receipt, WorkerDoor
 from deploy.finetuning.transplant import InitialWeights
+from deploy.saved_agent import SavedCritic, critic_of
 from deploy.several_learners import exchange_of, share_of
 from learner.loop import LearnerLoop, Prefetcher
 from repertory.config import RunConfig
@@ -275,6 +276,14 @@ class LearnerHost:
                 "experience": self._experience.state(contents=build.saves_contents(self._config)),
                 "counters": {"env_steps": self._experience.steps, "updates": self._loop.updates},
             }
+
+    async def critic(self) -> SavedCritic | None:
+        """Return the critic where actors have none; waits for the update under way."""
+        return await asyncio.to_thread(self._critic)
+
+    def _critic(self) -> SavedCritic | None:
+        with self._between_updates:
+            return critic_of(self._learner.state())
 
     async def acting_weights(self) -> Published:
         """Return the newest published weights, for evaluation."""

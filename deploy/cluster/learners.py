@@ -32,6 +32,7 @@ from deploy.cluster.versions import VersionCheck
 from deploy.cluster.worker_door import Published
 from deploy.experts import expert_arrays
 from deploy.finetuning.parent import initial_weights
+from deploy.video.films import films_draw_critics
 from repertory.config import RunConfig
 from repertory.errors import ClusterFailure
 from repertory.ports import State
@@ -192,6 +193,10 @@ class Learners:
         (found,) = self._ask(asked, ANSWER_S, "for its weights")
         published: Published = found
         return published
+
+    def critic_for_films(self) -> list[Any]:
+        """Ask for the critic that films draw values by; return the reference, if any is wanted."""
+        return [self.first.critic.remote()] if films_draw_critics(self._config) else []
 
     # -- end -------------------------------------------------------------------------------------
 

@@ -106,13 +106,11 @@ class Supervisor:
         """Start an evaluation of the newest weights; False while another one is under way."""
         if self.evaluations.under_way:
             return False
-        newest = self._learners.newest()
         self.evaluations.begin(
-            newest.weights.version,
-            newest.vector,
+            self._learners.newest(),
             beat.env_steps,
             beat.updates,
-            masks=newest.masks,
+            critic=self._learners.critic_for_films(),
         )
         return True
 

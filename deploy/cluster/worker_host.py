@@ -15,9 +15,10 @@ import ray
 from actors.evaluator import TaskScore
 from deploy import build
 from deploy.cluster import worker_log
-from deploy.cluster.faults import ANSWER_S
+from deploy.cluster.faults import ANSWER_S, first_line
 from deploy.cluster.worker_door import Published, Receipt
 from deploy.evaluation import evaluate_training
+from deploy.saved_agent import SavedCritic
 from deploy.video.films import Film, films_of
 from repertory.config import RunConfig
 from repertory.errors import ClusterFailure
@@ -153,16 +154,37 @@ class EvaluatorHost:
 
     def evaluate(
         self,
-        version: int,
-        vector: list[Any],
-        masks: list[Any],
+        published: Published,
         task_names: Sequence[str],
         env_steps: int,
+        critic: list[Any],
     ) -> tuple[list[TaskScore], list[Film]]:
-        """Evaluate the weights under the run's evaluation settings, and film what is asked for."""
-        worn = ray.get(masks[0], timeout=ANSWER_S) if masks else None
-        weights = Weights(version, ray.get(vector[0], timeout=ANSWER_S), masks=worn)
+        """Evaluate the weights under the run's evaluation settings, and film what is asked for.
+
+        `critic` may hold a reference to what films draw the value by.
+        """
+        vector = ray.get(published.vector[0], timeout=ANSWER_S)
+        masks = ray.get(published.masks[0], timeout=ANSWER_S) if published.masks else None
+        weights = Weights(published.weights.version, vector, published.weights.guided, masks)
         scores = evaluate_training(self._config, weights, env_steps=env_steps)
-        seed = self._config.evaluation.seed
-        films = films_of(self._config, weights, task_names, seed=seed, env_steps=env_steps)
+        films = films_of(
+            self._config,
+            weights,
+            task_names,
+            seed=self._config.evaluation.seed,
+            env_steps=env_steps,
+            critic=_critic_behind(critic),
+        )
         return scores, films
+
+
+def _critic_behind(references: Sequence[Any]) -> SavedCritic | None:
+    """Return the critic behind a reference; films do without one that does not come."""
+    if not references:
+        return None
+    try:
+        critic: SavedCritic | None = ray.get(references[0], timeout=ANSWER_S)
+        return critic
+    except ray.exceptions.RayError as error:
+        log.warning("films have no values: the learner gave no critic (%s)", first_line(error))
+        return None

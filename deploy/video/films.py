@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import math
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from deploy import build
 from deploy.players import PolicyName
-from deploy.saved_agent import SavedAgent
+from deploy.saved_agent import SavedAgent, SavedCritic, critic_of
 from deploy.video.grid import MOST_TASKS, Grid
 from deploy.video.screening import Screening
 from deploy.video.writer import VideoWriter
@@ -22,6 +23,7 @@ from repertory.config import (
     RunConfig,
 )
 from repertory.errors import BadInput
+from repertory.ports import State
 from repertory.types import EpisodeRecord, Weights
 
 log = logging.getLogger(__name__)
@@ -102,18 +104,37 @@ def film(
     return screening.records
 
 
+def films_draw_critics(config: RunConfig) -> bool:
+    """Whether films beside training want a critic that the weights may lack."""
+    return config.evaluation.videos > 0 and build.is_off_policy(config)
+
+
+def critic_for_films(config: RunConfig, state: Callable[[], State]) -> SavedCritic | None:
+    """Return what films of an off-policy run draw the value by, out of the learner's `state`.
+
+    None where nothing is filmed, or actors have what it takes: a critic of theirs, or a value head.
+    """
+    return critic_of(state()) if films_draw_critics(config) else None
+
+
 def films_of(
-    config: RunConfig, weights: Weights, task_names: Sequence[str], *, seed: int, env_steps: int
+    config: RunConfig,
+    weights: Weights,
+    task_names: Sequence[str],
+    *,
+    seed: int,
+    env_steps: int,
+    critic: SavedCritic | None = None,
 ) -> list[Film]:
     """Film one episode of `evaluation.videos` tasks, other ones each time until all had a turn.
 
-    Values are drawn where the weights that actors have can tell them. Nothing is raised: scores
-    and training do not depend on pictures.
+    A run with a guide is filmed as its rollout workers play, with the guide's choices; any other by
+    the first of `evaluation.policies` that is no random play. Values are drawn where the weights or
+    the `critic` can tell them. Nothing is raised: scores and training do not depend on pictures.
     """
     count = min(config.evaluation.videos, len(task_names))
     first = config.evaluation.index(env_steps) * count
-    played = [name for name in config.evaluation.policies if name != "random"] or ["greedy"]
-    agent = SavedAgent(weights, env_steps, f"version {weights.version}")
+    agent = SavedAgent(weights, env_steps, f"version {weights.version}", critic)
     films = []
     for offset in range(count):
         task = task_names[(first + offset) % len(task_names)]
@@ -125,7 +146,7 @@ def films_of(
                     agent,
                     [task],
                     path,
-                    policy_name=played[0],
+                    policy_name=_policy_of(config),
                     seed=seed,
                     max_steps=FILM_STEPS,
                 )
@@ -133,3 +154,10 @@ def films_of(
         except Exception as error:  # drivers, encoders and disks fail in ways of their own
             log.warning("no film of %s: %s: %s", task, type(error).__name__, error)
     return films
+
+
+def _policy_of(config: RunConfig) -> PolicyName:
+    """Return how a run's own films are played."""
+    if build.guide_of(config) is not None:
+        return "guided"
+    return next((name for name in config.evaluation.policies if name != "random"), "greedy")

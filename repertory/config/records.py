@@ -39,7 +39,9 @@ class EvaluationConfig(Settings):
     timeout_s: PositiveFloat = 3_600.0
     """An evaluation that takes longer is given up (cluster only)."""
     videos: NonNegative = 0
-    """Tasks of which one episode is filmed at each evaluation."""
+    """Tasks of which one episode is filmed at each evaluation: as rollout workers play in runs with
+    a guide, with whose policy acts; else by the first policy that is no random play.
+    """
 
     def index(self, env_steps: int) -> int:
         """Return how many evaluations were due after so many agent steps; 0 where none is."""

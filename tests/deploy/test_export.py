@@ -277,6 +277,17 @@ def test_the_program_on_the_card_plays_the_first_episode_of_evaluations(
     assert capsys.readouterr().out == "21.0\n"
 
 
+def test_the_program_on_the_how_to_page_plays_an_export_as_the_card_s_does(
+    exported, monkeypatch, capsys
+):
+    page = Path(__file__).resolve().parents[2] / "docs/how-to/films-and-exports.md"
+    (program,) = re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
+    monkeypatch.chdir(exported.parent)
+    (exported.parent / "breakout-agent").symlink_to(exported)
+    exec(compile(program, "page", "exec"), {})
+    assert capsys.readouterr().out == "counting/0 21.0\n"
+
+
 def test_an_exported_agent_stacks_frames_and_remembers_as_evaluation_does(tmp_path):
     config = atari_config()
     run = trained(tmp_path, config, 40)
