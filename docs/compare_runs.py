@@ -1,7 +1,8 @@
-"""Compares groups of runs by their greedy evaluations, a seed each: a picture and a table.
+"""Compares groups of runs, a seed each: a picture and a table.
 
 `python docs/compare_runs.py PICTURE.png METRIC LABEL=RUN,RUN,RUN LABEL=RUN,RUN,RUN`; METRIC is
-`return` or `success`. Lines are means over seeds, bands 95 % intervals of Student's t.
+`return` or `success` of greedy evaluations, or `training` for the mean return of training episodes.
+Lines are means over seeds, bands 95 % intervals of Student's t.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ MEAN = "mean over tasks"
 
 
 def curves_of(runs: list[str], metric: str, points: int = 10) -> Curves:
-    """Read the greedy evaluations; steps are rounded to the same parts of the budget."""
+    """Read what METRIC names; steps are rounded to the same parts of the budget."""
+    name_of = "task/{}/return" if metric == "training" else f"eval/greedy/task/{{}}/{metric}"
     curves: Curves = defaultdict(lambda: defaultdict(list))
     for name in runs:
         run = RunDirectory.open(Path(name))
@@ -33,7 +35,7 @@ def curves_of(runs: list[str], metric: str, points: int = 10) -> Curves:
         part = config.total_steps // points
         by_step = {}
         for row in read_rows(run.metrics):
-            values = [row.get(f"eval/greedy/task/{task}/{metric}") for task in protocol["tasks"]]
+            values = [row.get(name_of.format(task)) for task in protocol["tasks"]]
             if all(isinstance(value, float) for value in values):
                 by_step[round(int(row["env_steps"]) / part) * part] = np.array(values)
         for step, values in by_step.items():
@@ -82,7 +84,8 @@ def main(picture: str, metric: str, groups: dict[str, list[str]]) -> None:
         axes.axis("off")
     grid[0, 0].legend(frameon=False, fontsize=8)
     grid[-1, 0].set_xlabel("agent steps, all tasks", fontsize=8)
-    grid[0, 0].set_ylabel(f"greedy {metric}", fontsize=8)
+    measured = "return in training" if metric == "training" else f"greedy {metric}"
+    grid[0, 0].set_ylabel(measured, fontsize=8)
     figure.savefig(picture, dpi=120)
 
     print("| task | " + " | ".join(curves) + " |")
@@ -91,7 +94,7 @@ def main(picture: str, metric: str, groups: dict[str, list[str]]) -> None:
         cells = []
         for of_label in curves.values():
             middle, half = interval(of_label[task][max(of_label[task])])
-            digits = 2 if metric == "success" else 0
+            digits = 2 if metric == "success" else 0 if middle >= 1000 else 1
             cells.append(f"{middle:,.{digits}f} ± {half:,.{digits}f}")
         print(f"| {task} | " + " | ".join(cells) + " |")
 
