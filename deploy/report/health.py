@@ -27,7 +27,6 @@ HEALTH = (
     ("Workers", "alive", names.ACTORS_ALIVE),
     ("Workers replaced", "so far", names.ACTOR_RESTARTS),
     ("Updates skipped", "not finite, so far", "learner/nonfinite_updates"),
-    ("Gradient cosine", "mean over pairs of tasks", "learner/gradient_cosine_mean"),
 )
 """(title, unit, metric); what a run has not is left out."""
 

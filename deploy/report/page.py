@@ -19,6 +19,7 @@ from markupsafe import Markup
 from deploy.report import (
     comparisons,
     figures,
+    harmony,
     health,
     maps,
     repeating,
@@ -125,6 +126,7 @@ def render(groups: Sequence[Group], references: Sequence[ReportedRun], out: Path
         cut=tables.cut_episodes(groups),
         guides=[drawn for group in groups for drawn in _guides(group)],
         cosines=[drawn for group in groups for drawn in _cosines(group)],
+        along=harmony.harmony(groups),
         health=health.health(groups),
         videos=[
             (name, [(label, quote(path.as_posix())) for label, path in links])
