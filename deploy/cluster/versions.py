@@ -11,7 +11,7 @@ from repertory.errors import ClusterFailure
 
 log = logging.getLogger(__name__)
 
-PROTOCOL = 2
+PROTOCOL = 3
 """Of what processes of a run send each other; it rises with every change of these messages."""
 OURS = "repertory's protocol"
 COMPARED = ("torch", "numpy", "ale-py", "gymnasium", "mujoco", "metaworld")
