@@ -20,7 +20,7 @@ import psutil
 import tyro
 from rich.console import Console
 
-from benchmarks.run_processes import Processes
+from benchmarks.run_processes import Processes, thread_seconds, threads_here
 from benchmarks.scaling_table import Measured, around_marks, fill, markdown, terminal_table
 from repertory.config import (
     ActorConfig,
@@ -192,7 +192,10 @@ def _window(options: Options, supervisor: Supervisor, puller: Any, run: RunDirec
     ids = supervisor.worker_process_ids()
     workers, processes = len(ids), Processes(ids)
     ray.get(learner.report.remote(), timeout=START_S)
+    learner_id = ray.get(learner.process_id.remote(), timeout=START_S)
+    threads = ray.get(learner.__ray_call__.remote(threads_here), timeout=START_S)
     machine = psutil.cpu_times()
+    by_thread = thread_seconds(learner_id, threads)
     cpu, wall = processes.cpu_seconds(), time.perf_counter()
     first = supervisor.heartbeat()
     _, size, version = ray.get(puller.pull.remote(), timeout=START_S)
@@ -204,6 +207,8 @@ def _window(options: Options, supervisor: Supervisor, puller: Any, run: RunDirec
         beats.append(time.perf_counter() - began)
         pulls.append(ray.get(puller.pull.remote(), timeout=START_S))
     spent = {name: now - cpu[name] for name, now in processes.cpu_seconds().items()}
+    now_by_thread = thread_seconds(learner_id, threads)
+    of_thread = {name: now_by_thread[name] - by_thread[name] for name in threads}
     wall = time.perf_counter() - wall
     others = _busy(psutil.cpu_times()) - _busy(machine) - sum(spent.values())
     report = ray.get(learner.report.remote(), timeout=START_S)
@@ -226,6 +231,8 @@ def _window(options: Options, supervisor: Supervisor, puller: Any, run: RunDirec
         heartbeat_ms=1000 * median(beats),
         unrolls_per_s=unrolls / wall,
         learner_cpu_ms=cpu_ms["learner"],
+        event_loop_cpu_ms=1000 * of_thread["event loop"] / unrolls,
+        updates_cpu_ms=1000 * (of_thread["updates"] + of_thread["prefetch"]) / unrolls,
         driver_cpu_ms=cpu_ms["driver"],
         ray_cpu_ms=cpu_ms["ray"],
         worker_cpu_ms=cpu_ms["worker"],

@@ -35,7 +35,11 @@ class Measured:
     """Median of the driver's look at learner and workers, twice a second."""
     unrolls_per_s: float
     learner_cpu_ms: float
-    """Per unroll, updates included, as are all that follow."""
+    """Per unroll, as are all that follow; of the whole process, updates included."""
+    event_loop_cpu_ms: float
+    """Of the one thread that takes deliveries and answers requests for weights."""
+    updates_cpu_ms: float
+    """Of the threads that fill batches and learn from them."""
     driver_cpu_ms: float
     ray_cpu_ms: float
     """Of raylet, GCS and Ray's other processes."""
@@ -61,6 +65,8 @@ COLUMNS = {
     "heartbeat_ms": ("heartbeat, ms", ".1f"),
     "unrolls_per_s": ("unrolls/s", ",.1f"),
     "learner_cpu_ms": ("learner", ".2f"),
+    "event_loop_cpu_ms": ("its event loop", ".2f"),
+    "updates_cpu_ms": ("its updates", ".2f"),
     "driver_cpu_ms": ("driver", ".2f"),
     "ray_cpu_ms": ("Ray", ".2f"),
     "worker_cpu_ms": ("worker", ".2f"),
@@ -71,6 +77,16 @@ COLUMNS = {
     "replaced": ("replaced", "d"),
 }
 """Heading and format of every figure."""
+PARTS = {
+    "learner": "learner",
+    "event_loop": "its event loop",
+    "updates": "its updates",
+    "driver": "driver",
+    "ray": "Ray",
+}
+"""What is fitted, and what the table calls it."""
+ATARI_UNROLLS_PER_S = 3.4
+"""Of a worker on the shallow network: 2,200 agent steps per second in 32 lanes of 20 steps."""
 
 
 def markdown(rows: Sequence[Measured], command: str) -> str:
@@ -95,7 +111,7 @@ def costs(rows: Sequence[Measured]) -> dict[str, tuple[float, float]]:
     """
     rate = np.array([row.unrolls_per_s for row in rows])
     found = {}
-    for part in ("learner", "driver", "ray"):
+    for part in PARTS:
         cpu_ms = rate * np.array([getattr(row, f"{part}_cpu_ms") for row in rows])
         slope, rest = np.polyfit(rate, cpu_ms, 1)
         found[part] = (float(rest) / 1000, float(slope))
@@ -114,8 +130,23 @@ def _extrapolated(rows: Sequence[Measured]) -> list[str]:
     for part, (rest, slope) in costs(rows).items():
         cores = [rest + slope * each * workers / 1000 for workers in (100, 1000, 10_000)]
         cells = " | ".join(f"{value:.2f}" for value in cores)
-        lines.append(f"| {part} | {rest:.3f} | {slope:.2f} | {cells} |")
-    return lines
+        lines.append(f"| {PARTS[part]} | {rest:.3f} | {slope:.2f} | {cells} |")
+    return [*lines, "", full_event_loop(costs(rows)["event_loop"][1], each)]
+
+
+def full_event_loop(cpu_ms: float, each: float) -> str:
+    """Return in words how many workers' deliveries one thread can take, at `cpu_ms` per unroll.
+
+    `each` is what a worker of the benchmark delivers, in unrolls/s.
+    """
+    if cpu_ms <= 0.0:
+        return "The event loop's cost per unroll is too small to be seen in these rows."
+    most = 1000 / cpu_ms
+    return (
+        f"At c = {cpu_ms:.2f} ms per unroll the event loop is full at 1,000 / c = {most:,.0f} "
+        f"unrolls/s: {most / each:,.0f} workers of this kind, "
+        f"{most / ATARI_UNROLLS_PER_S:,.0f} that play Atari ({ATARI_UNROLLS_PER_S} unrolls/s each)."
+    )
 
 
 def terminal_table(rows: Sequence[Measured], title: str) -> Table:

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from benchmarks import scaling
-from benchmarks.scaling_table import BEGIN, END, Measured, costs
+from benchmarks.scaling_table import BEGIN, END, Measured, costs, full_event_loop, markdown
 from repertory.errors import BadInput
 
 
@@ -37,6 +37,10 @@ def test_every_part_of_the_run_is_seen_to_cost_time_and_memory(measured):
     row, _ = measured
     for part in ("learner", "driver", "ray", "worker"):
         assert row[f"{part}_cpu_ms"] > 0.0
+    # Threads of the learner's process, whose time the system counts in hundredths of a second.
+    of_threads = row["event_loop_cpu_ms"] + row["updates_cpu_ms"]
+    unrolls = 5 * row["unrolls_per_s"]
+    assert 0.0 < of_threads <= row["learner_cpu_ms"] + 3 * 10 / unrolls
     assert row["worker_pss_mib"] > 50
     assert row["pull_ms"] > 0.0
     # Width 64: three inputs, two layers or more, four actions and a value, in float32.
@@ -63,6 +67,17 @@ def test_cost_at_rest_and_cost_per_unroll_are_told_apart():
     rest, per_unroll_ms = costs(rows)["learner"]
     assert rest == pytest.approx(0.05)
     assert per_unroll_ms == pytest.approx(2.0)
+
+
+def test_a_full_event_loop_is_told_in_workers_of_both_kinds():
+    # 5 ms per unroll are 200 unrolls a second.
+    said = full_event_loop(5.0, each=0.5)
+    assert "= 200 unrolls/s: 400 workers of this kind, 59 that play Atari" in said
+    rows = [row_at(rate, 0.05 + 0.002 * rate) for rate in (2.0, 10.0, 40.0)]
+    rows = [dataclasses.replace(row, event_loop_cpu_ms=4.0, replaced=0) for row in rows]
+    # A worker of the first row delivers 2 unrolls/s; what an unroll costs is the same in all.
+    assert "c = 4.00 ms per unroll" in markdown(rows, "")
+    assert "250 unrolls/s: 125 workers of this kind, 74 that play Atari" in markdown(rows, "")
 
 
 def test_more_workers_than_memory_holds_are_refused_with_the_number_that_fits():
