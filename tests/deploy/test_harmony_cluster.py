@@ -11,7 +11,7 @@ import off_policy_runs
 import pytest
 import small_runs
 import test_harmony_runs
-from off_policy_runs import counting_control_config
+from off_policy_runs import counting_control_config, pointmass_config
 from ray import cloudpickle
 from small_runs import assert_same, counting_config, new_run, rows
 from test_harmony_runs import HARMONY
@@ -21,7 +21,13 @@ from deploy.cluster import learners
 from deploy.cluster.learner_host import LearnerHost
 from deploy.evaluation import newest_scores
 from repertory import checkpoint
-from repertory.config import CountingConfig, EvaluationConfig, RunConfig
+from repertory.config import (
+    CountingConfig,
+    EvaluationConfig,
+    GuideConfig,
+    RunConfig,
+    SacConfig,
+)
 from repertory.metrics.gradient_maps import read_maps
 from repertory.run_directory import RunDirectory
 from repertory.types import Unroll, Weights
@@ -113,3 +119,37 @@ def test_a_resumed_run_on_ray_goes_on_with_the_masks_it_had(
     assert last["version"] > first["version"] > 2
     owned = [np.unpackbits(one["bits"], axis=1).sum(1).tolist() for one in (first, last)]
     assert owned[0] == owned[1]
+
+
+@pytest.mark.slow
+def test_a_guided_run_under_masks_trains_stops_and_resumes_on_ray(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(learners, "LearnerHost", WatchingLearnerHost)
+    guide = GuideConfig(kind="ctpg", step=3, filter_from=5, block="none")
+    algorithm = SacConfig(exploration_steps=20, guide=guide)
+    pace = {"runtime": "cluster", "evaluation": EvaluationConfig(at_end=False), **HARMONY}
+    config = pointmass_config(algorithm, saved=True, total_steps=1_500, **pace)
+    run = new_run(tmp_path, config)
+    assert cluster.train(config, run, False) == 0
+    before, _, _ = checkpoint.load_latest(run.checkpoints)
+    spent = config.model_copy(update={"total_steps": before["counters"]["env_steps"]})
+    assert cluster.train(spent, RunDirectory.open(run.path), True) == 0
+    untouched, _, _ = checkpoint.load_latest(run.checkpoints)
+    for part in ("masks", "gradients", "networks", "guide"):
+        assert_same(untouched["learner"][part], before["learner"][part], part)
+    longer = config.model_copy(update={"total_steps": before["counters"]["env_steps"] + 1_500})
+    assert cluster.train(longer, RunDirectory.open(run.path), True) == 0
+    after, _, _ = checkpoint.load_latest(run.checkpoints)
+    # Workers need the critics' masks too: the policy filter asks them.
+    assert len(after["weights"]["masks"]) == 2
+    for first, last in zip(before["weights"]["masks"], after["weights"]["masks"], strict=True):
+        assert last["version"] > first["version"] > 2
+        owned = [np.unpackbits(one["bits"], axis=1).sum(1).tolist() for one in (first, last)]
+        assert owned[0] == owned[1]
+    told = rows(run)
+    assert [row for row in told if row.get("test/unrolls_checked", 0) > 20]
+    for name in ("harmony_actor", "harmony_null_critic", "mask_overlap_actor", "mask_flips_critic"):
+        assert [row for row in told if f"learner/{name}" in row], name
+    assert [row for row in told if any(name.startswith("guide/") for name in row)]
+    assert {one.network for one in read_maps(run.gradients)} == {"actor", "critic"}
