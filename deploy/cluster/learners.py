@@ -10,7 +10,6 @@ from typing import Any
 import ray
 
 from deploy import build
-from deploy.cluster import nodes
 from deploy.cluster.faults import (
     ANSWER_S,
     PartLost,
@@ -26,7 +25,9 @@ from deploy.cluster.joined import (
     without_contents,
 )
 from deploy.cluster.learner_host import LearnerHost
+from deploy.cluster.learner_places import LearnerPlaces
 from deploy.cluster.messages import Heartbeat, Report
+from deploy.cluster.remote_classes import remote_class
 from deploy.cluster.replay_host import STATE_S, ReplayHost, ReplayLost
 from deploy.cluster.versions import VersionCheck
 from deploy.cluster.worker_door import Published
@@ -57,6 +58,7 @@ class Learners:
         self._cure = cure
         self._hosts: list[Any] = []
         self._replays: list[Any] = []
+        self._places: LearnerPlaces | None = None
         self._report: list[Any] | None = None
 
     # -- start -----------------------------------------------------------------------------------
@@ -65,20 +67,22 @@ class Learners:
         """Ask Ray for the learners' processes, and for those of their replays."""
         text = self._config.model_dump_json()
         count = self._config.learner.count
-        beside = nodes.suiting("learner") if self._config.address else {}
         apart = self._config.replay.place == "process" and build.is_off_policy(self._config)
         # The driver has the directories of experts and of the run that is fine-tuned; a resumed run
         # has their weights in its own.
         experts = expert_arrays(self._config) if state is None else []
         initial = initial_weights(self._config) if state is None else None
-        host = ray.remote(LearnerHost).options(
-            num_cpus=1, num_gpus=_gpus_of_each(self._config), max_restarts=0, **beside
-        )
-        replay_host = ray.remote(ReplayHost).options(num_cpus=1, max_restarts=0, **beside)
+        gpus = _gpus_of_each(self._config)
+        learner, beside = remote_class(LearnerHost), remote_class(ReplayHost)
+        if self._config.address:
+            self._places = LearnerPlaces(gpus, apart=apart)
         for rank in range(count):
-            replay = replay_host.remote(text, rank) if apart else None
-            if replay is not None:
+            here, there = self._places.next() if self._places else ({}, {})
+            replay = None
+            if apart:
+                replay = beside.options(num_cpus=1, max_restarts=0, **there).remote(text, rank)
                 self._replays.append(replay)
+            host = learner.options(num_cpus=1, num_gpus=gpus, max_restarts=0, **here)
             self._hosts.append(host.remote(text, replay, experts, initial, rank))
 
     def door_for(self, worker: int) -> Any:
@@ -208,6 +212,8 @@ class Learners:
         """End whatever still lives of them."""
         for host in (*self._hosts, *self._replays):
             ray.kill(host, no_restart=True)
+        if self._places:
+            self._places.give_back()
 
 
 def _states_for(state: State | None, learners: int) -> list[State | None]:
