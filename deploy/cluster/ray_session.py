@@ -41,7 +41,7 @@ def ray_session(config: RunConfig, stopped: Callable[[], bool] = lambda: False) 
     # those that are killed together with a lost learner.
     os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
     if config.address:
-        _join(config.address)
+        join(config.address)
     else:
         _start(config)
     try:
@@ -71,7 +71,8 @@ def _start(config: RunConfig) -> None:
     )
 
 
-def _join(address: str) -> None:
+def join(address: str) -> None:
+    """Connect to a cluster that runs. Raises ClusterFailure where nothing answers or lets us in."""
     probe(address)
     try:
         ray.init(address=address, log_to_driver=False, logging_level="error")

@@ -37,6 +37,8 @@ class Options(Settings):
     """Each run is repeated with so many seeds; more can be added later."""
     jobs: Positive | None = None
     """Jobs at once; without it, as many as cores, memory and GPUs have room for."""
+    address: str = ""
+    """Ray cluster whose nodes run the jobs; all of them must see the study's directory."""
     dry_run: bool = False
     """List the jobs and how far they have come; start nothing and write nothing."""
 
@@ -57,6 +59,7 @@ def run(tokens: Sequence[str]) -> int:
     """Run what is left, print the table, and return 0 if every job is done."""
     chosen, given = _parse(tokens)
     study = get_study(chosen.recipe)
+    from deploy.address import probe
     from deploy.study.ledger import LOCK, Ledger, read_saved
     from deploy.study.needs import needs_of
     from deploy.study.plan import canonical, jobs_of
@@ -64,23 +67,28 @@ def run(tokens: Sequence[str]) -> int:
     from repertory.run_lock import RunLock
 
     directory = chosen.dir or Path("runs") / study.name
+    if chosen.address:
+        # Nodes have other working directories.
+        directory = directory.expanduser().absolute()
     # Called again without settings, a study goes on with those it has.
     settings = canonical(given) or read_saved(directory, study.name).settings
     ledger = Ledger(directory, study.name, jobs_of(study, chosen.seeds, settings), settings)
-    needs, warnings = needs_of(study, settings)
+    needs, warnings = needs_of(study, settings, chosen.address)
     for warning in warnings:
         print(f"repertory: warning: {warning}", file=sys.stderr)
     if chosen.dry_run:
         _list(ledger)
         return 0
+    if chosen.address:
+        probe(chosen.address)
     RunDirectory.check_new(directory)
     directory.mkdir(parents=True, exist_ok=True)
     with RunLock(directory / LOCK):
         # Another process may have gone on with it while this one read.
         ledger = Ledger(directory, study.name, ledger.jobs, settings)
         ledger.write()
-        with _places(chosen, needs) as places:
-            return _run(ledger, study, places)
+        with _places(chosen, needs, directory) as places:
+            return _run(ledger, study, places, _again(ledger, study, chosen.address))
 
 
 def _parse(tokens: Sequence[str]) -> tuple[Options, tuple[str, ...]]:
@@ -102,23 +110,30 @@ def _parse(tokens: Sequence[str]) -> tuple[Options, tuple[str, ...]]:
     return chosen, tuple(given)
 
 
-def _again(ledger: Ledger, study: Study) -> str:
+def _again(ledger: Ledger, study: Study, address: str) -> str:
     """Return the command that goes on with a study; its settings are with it."""
-    return f"repertory study {study.name} --dir {shlex.quote(str(ledger.directory))}"
+    words = ["repertory", "study", study.name, "--dir", str(ledger.directory)]
+    return shlex.join(words + (["--address", address] if address else []))
 
 
 @contextlib.contextmanager
-def _places(chosen: Options, needs: Needs) -> Iterator[Places]:
-    """Have room for jobs while entered."""
+def _places(chosen: Options, needs: Needs, directory: Path) -> Iterator[Places]:
+    """Have room for jobs while entered: on this machine, or on a cluster's nodes."""
     from deploy.study.local_places import LocalPlaces
     from deploy.study.needs import at_once, visible_gpus
 
+    if chosen.address:
+        from deploy.study.cluster_places import cluster_places
+
+        with cluster_places(chosen.address, needs, chosen.jobs, directory) as places:
+            yield places
+        return
     gpus = visible_gpus(needs)
     room, reason = at_once(needs, len(gpus))
     yield LocalPlaces(chosen.jobs, gpus) if chosen.jobs else LocalPlaces(room, gpus, reason)
 
 
-def _run(ledger: Ledger, study: Study, places: Places) -> int:
+def _run(ledger: Ledger, study: Study, places: Places, again: str) -> int:
     from deploy.signals import StopRequest
     from deploy.study.runner import Runner
 
@@ -129,7 +144,7 @@ def _run(ledger: Ledger, study: Study, places: Places) -> int:
         runner.run(stop)
     where = ledger.directory
     if stop:
-        print(f"stopped: {_again(ledger, study)}")
+        print(f"stopped: {again}")
         return stop.exit_code
     from rich.console import Console
 
@@ -147,7 +162,7 @@ def _run(ledger: Ledger, study: Study, places: Places) -> int:
     if ledger.of("done"):
         print(_report(where))
     if left:
-        print(f"{len(left)} jobs are left: {_again(ledger, study)}")
+        print(f"{len(left)} jobs are left: {again}")
         return 1
     return 0
 

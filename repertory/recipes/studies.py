@@ -55,9 +55,9 @@ class Study:
 # 44): two variants are one of each of the first two, four are two of each, and of each a third one
 # is held out. One core plays and learns some 2,000 agent steps a second on the quickstart's
 # network, in training as in evaluation, so that 9 x 0.5 M and 24 x 0.2 M steps take two cores 40
-# minutes. An episode takes some 350 steps: evaluations play 10,000 steps per run and task, 6 to 12
-# per cent of what pre-training plays and 5 of what fine-tuning does. Together with 33 starts they
-# take some ten minutes more.
+# minutes. Episodes of agents so young take some 250 steps, so that evaluations play 7,000 steps per
+# run and task: 4 to 9 per cent of what pre-training plays, 4 of what fine-tuning does. With 33
+# starts they take some ten minutes more.
 _BREAKOUT_SMALL = Study(
     name="study-breakout-small",
     summary="Breakout: pre-train on 1, 2 and 4 variants, two held out; an hour on two cores",

@@ -241,3 +241,16 @@ def test_a_file_is_no_place_for_a_study_nor_for_a_list_of_its_jobs(
 def test_agents_of_a_study_that_would_have_one_name_are_no_study() -> None:
     with pytest.raises(ValueError, match=r"pre-trained on \[1, 1\] tasks"):
         replace(DEBUG, pretraining=(("counting/0",), ("counting/1",)))
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [("the-head", "'the-head' is not HOST:PORT"), ("127.0.0.1:9", "no Ray cluster answers at")],
+)
+def test_a_cluster_that_cannot_be_reached_is_told_of_before_anything_is_written(
+    command: Any, address: str, said: str
+) -> None:
+    refused = command("study", DEBUG.name, "--address", address)
+    assert refused.code != 0
+    assert refused.files == []
+    assert said in refused.sentence
