@@ -1,5 +1,5 @@
-"""A real Ray head on this machine, started with the arguments and variables of docker-compose.yml,
-and ended by its process group alone.
+"""A real Ray head on this machine, started with the arguments and variables of docker-compose.yml
+or another launch file, and ended by its process group alone.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from launch_files import DOCKER, HOME, compose, ray_part
+from launch_files import DOCKER, HOME, HeadSettings, compose, head_settings, ray_part
 
 START_S = 120.0
 TOKEN = "5e" * 32
@@ -33,6 +33,7 @@ class Head:
 
     port: int
     dashboard_port: int
+    agent_port: int
     folder: Path
     environment: Mapping[str, str]
     """Variables of the head's own processes, and of clients that may connect."""
@@ -103,8 +104,9 @@ def replaced(arguments: Sequence[str], values: Mapping[str, str | int]) -> list[
 
 
 @contextlib.contextmanager
-def running_head(**variables: str) -> Iterator[Head]:
-    """Start the head of the compose file: other ports, folders and sizes, nothing else changed."""
+def running_head(settings: HeadSettings | None = None, **variables: str) -> Iterator[Head]:
+    """Start the head of a launch file: other ports, folders and sizes, nothing else changed."""
+    settings = settings or head_settings()["compose"]
     # Ray's sockets have paths of at most 107 characters.
     folder = Path(tempfile.mkdtemp(prefix="rh-", dir="/tmp"))
     token = folder / "token"
@@ -112,10 +114,9 @@ def running_head(**variables: str) -> Iterator[Head]:
     os.chmod(token, 0o600)
     token.write_text(TOKEN)
     os.chmod(token, 0o400)
-    service = compose()["services"]["head"]
     port, dashboard, agent, agent_grpc, runtime, metrics, client = free_ports(7)
     arguments = replaced(
-        ray_part(service["command"]),
+        settings.arguments,
         {
             "--port": port,
             "--dashboard-host": "127.0.0.1",
@@ -132,14 +133,14 @@ def running_head(**variables: str) -> Iterator[Head]:
     )
     environment = {
         **{k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "WANDB_"))},
-        **{k: v for k, v in service["environment"].items() if k not in ("HOME", "WANDB_DIR")},
+        **{k: v for k, v in settings.variables.items() if k not in ("HOME", "WANDB_DIR")},
         "RAY_AUTH_TOKEN_PATH": str(token),
         "WANDB_API_KEY_FILE": "",
         "WANDB_MODE": "disabled",
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         **variables,
     }
-    head = Head(port, dashboard, folder, environment)
+    head = Head(port, dashboard, agent, folder, environment)
     try:
         with _ray(arguments, head) as process:
             _await_health(head, process)
@@ -191,8 +192,11 @@ def _await_health(head: Head, process: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + START_S
     while True:
         with contextlib.suppress(OSError):
-            # The check that the compose file asks the engine to make.
+            # The checks that the compose file asks the engine to make, of heads and of actors: a
+            # head whose agent is not there yet takes no jobs.
+            agent = f"http://127.0.0.1:{head.agent_port}/api/local_raylet_healthz"
             if head.status("/api/gcs_healthz") == 200:
+                urllib.request.urlopen(agent, timeout=30).close()
                 return
         said = (head.folder / "out").read_text(errors="replace")
         assert process.poll() is None, said

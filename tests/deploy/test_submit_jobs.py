@@ -82,6 +82,17 @@ def test_a_stopped_job_leaves_a_checkpoint_and_goes_on_when_sent_again(head):
     awaited(
         lambda: any(re.search(wanted, page, re.M) for page in exporters(head)), for_s=PATIENCE_S
     )
+    # And what the dashboard shows of nodes, which is Ray's own.
+    dashboard = (HOME / "deploy" / "launch" / "grafana.json").read_text(encoding="utf-8")
+    of_nodes = set(re.findall(r"\bray_node_\w+", dashboard))
+    assert len(of_nodes) >= 2
+    awaited(
+        lambda: all(
+            any(re.search(rf"^{name}\{{", page, re.M) for page in exporters(head))
+            for name in of_nodes
+        ),
+        for_s=PATIENCE_S,
+    )
     head.ask(f"/api/jobs/{identity}/stop", method="POST")
     awaited(lambda: not under_way(head, identity), for_s=PATIENCE_S)
     assert head.ask(f"/api/jobs/{identity}")["status"] == "STOPPED"
