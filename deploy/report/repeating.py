@@ -97,12 +97,19 @@ def _is_own(run: ReportedRun, found: Sequence[Evaluation]) -> bool:
     """Whether the run itself evaluates all this, beside training or at its end."""
     settings = run.settings
     tasks = {*run.tasks, *(run.held_out if settings.get("evaluation.held_out") else ())}
+    # Beside training fewer may be played than at the end.
+    episodes = [settings.get(f"evaluation.{name}") for name in ("episodes", "interim_episodes")]
+    policies = [
+        policy
+        for name in ("policies", "interim_policies")
+        for policy in settings.get(f"evaluation.{name}") or ()
+    ]
     return bool(
         settings.get("evaluation.at_end") or settings.get("evaluation.every_steps")
     ) and all(
         one.task in tasks
-        and one.policy in settings.get("evaluation.policies", ())
-        and len(one.returns) == settings.get("evaluation.episodes")
+        and one.policy in policies
+        and len(one.returns) in episodes
         and one.seed in (None, settings.get("evaluation.seed"))
         for one in found
     )

@@ -122,6 +122,16 @@ def test_evaluations_that_a_run_did_not_make_by_itself_are_commands_of_their_own
         assert parse(evaluate_command.Options, words, "usage", ["run_dir"]).run_dir == run.path
 
 
+def test_evaluations_beside_training_are_the_runs_own(tmp_path: Path) -> None:
+    """Of held-out tasks too, and of fewer episodes, where the run is set to it."""
+    unseen = {"counting/8": [1.0]}
+    for name, told in (("with", 0), ("without", 1)):
+        settings = {"held_out": name == "with", "every_steps": 100, "interim_episodes": 1}
+        run = reported_run(tmp_path, name, held_out=list(unseen), evaluation=settings)
+        evaluated(run, unseen, trained_on=False, step=100)
+        assert len(repeating.evaluations(read(run.path))) == told, name
+
+
 def test_the_command_of_the_report_names_references_and_the_page(
     command: Any, tmp_path: Path
 ) -> None:
