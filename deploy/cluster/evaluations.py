@@ -11,6 +11,7 @@ import ray
 
 from deploy.cluster.faults import ANSWER_S, first_line
 from deploy.cluster.nodes import suiting
+from deploy.cluster.remote_classes import remote_class
 from deploy.cluster.worker_door import Published
 from deploy.cluster.worker_host import EvaluatorHost
 from deploy.recorder import Recorder
@@ -55,7 +56,7 @@ class Evaluations:
         """Evaluate a publication; films draw values by the critic behind a reference."""
         if self._evaluator is None:
             place = suiting("learner") if self._config.address else {}
-            host = ray.remote(EvaluatorHost).options(num_cpus=1, max_restarts=0, **place)
+            host = remote_class(EvaluatorHost).options(num_cpus=1, max_restarts=0, **place)
             self._evaluator = host.remote(self._config.model_dump_json())
         self._pending = self._evaluator.evaluate.remote(
             published, self._tasks, env_steps, list(critic)

@@ -15,6 +15,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from deploy.cluster.faults import ANSWER_S
+from deploy.cluster.remote_classes import remote_class
 
 log = logging.getLogger(__name__)
 
@@ -99,4 +100,4 @@ class NodeMetrics:
 def _gauge_on(node: str) -> Any:
     there = NodeAffinitySchedulingStrategy(node_id=node, soft=False)
     # No core of its own: what it reads is what the cores do.
-    return ray.remote(num_cpus=0, scheduling_strategy=there)(NodeGauge).remote()
+    return remote_class(NodeGauge).options(num_cpus=0, scheduling_strategy=there).remote()

@@ -19,6 +19,7 @@ from deploy.cluster.balance import giving_way, lowest_free
 from deploy.cluster.faults import why_ended
 from deploy.cluster.learners import START_S
 from deploy.cluster.placements import Placements
+from deploy.cluster.remote_classes import remote_class
 from deploy.cluster.worker_ends import WorkerEnds
 from deploy.cluster.worker_host import WorkerHost
 from deploy.cluster.worker_lines import WorkerLines, log_last_words
@@ -93,7 +94,7 @@ class Workers:
         """Ask for these workers in their order, in which Ray gives them cores that become free."""
         self.incarnation = max(self.incarnation, incarnation)
         place = nodes.suiting("actor") if self._config.address else {}
-        host = ray.remote(WorkerHost).options(
+        host = remote_class(WorkerHost).options(
             num_cpus=1, max_restarts=0, max_concurrency=2, **place
         )
         for number in numbers:
