@@ -9,20 +9,17 @@ import secrets
 import time
 from collections.abc import Callable, Iterator
 
-import numpy as np
-import psutil
 import ray
 from ray.autoscaler.sdk import request_resources
 
-from deploy import build, placement
 from deploy.address import probe, token_hint
+from deploy.cluster.object_stores import object_store_bytes
 from deploy.worker_numbers import follows_cluster, other_cores, planned_workers
 from repertory.config import RunConfig
 from repertory.errors import ClusterFailure
 
 log = logging.getLogger(__name__)
 
-_OBJECT_STORE_FLOOR = 200 * 2**20
 _LOOK_S = 1.0
 
 
@@ -136,24 +133,3 @@ def _lacking(config: RunConfig, workers: int) -> str:
 def cores_of(config: RunConfig) -> int:
     """Return the logical cores of workers, learners, evaluator, and replays that stand apart."""
     return planned_workers(config) + other_cores(config)
-
-
-def unroll_bytes(config: RunConfig) -> int:
-    """Return the size of one worker's unroll, nearly all of it observations."""
-    spec = build.tasks_of(config)[0].observation
-    one = int(np.prod(spec.shape)) * np.dtype(spec.dtype).itemsize
-    return (spec.history + config.learner.unroll_length + 1) * config.actors.lanes * one
-
-
-def object_store_bytes(config: RunConfig) -> int:
-    """Return the object store's size: twice what queues and deliveries under way can pin."""
-    under_way = planned_workers(config) * (config.actors.max_outstanding + 2)
-    queued = config.queue.capacity_batches * config.learner.batch_size / config.actors.lanes
-    if build.is_off_policy(config):
-        queued = 0.0
-    wanted = int(2 * (under_way + queued) * unroll_bytes(config))
-    if build.saves_contents(config):
-        # A checkpoint travels from where the replay is to the driver, which writes it.
-        wanted += 2 * placement.replay_bytes(config, build.tasks_of(config))
-    ceiling = int(0.3 * psutil.virtual_memory().total)
-    return min(max(_OBJECT_STORE_FLOOR, wanted), ceiling)

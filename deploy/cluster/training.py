@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from deploy import build, left_over
 from deploy.cluster.exported_metrics import ExportedMetrics
 from deploy.cluster.faults import ANSWER_S, PartLost
+from deploy.cluster.object_stores import warn_of_small_stores
 from deploy.cluster.ray_session import ray_session
 from deploy.cluster.restarts import Restarts
 from deploy.cluster.supervisor import HEARTBEAT_S, Supervisor
@@ -40,6 +41,8 @@ def train(config: RunConfig, run: RunDirectory, resume: bool) -> int:
     with StopRequest() as stop, ray_session(config, lambda: bool(stop)):
         # Ray puts a SIGTERM handler of its own in place when it connects.
         stop.rearm()
+        if config.address:
+            warn_of_small_stores(config)
         # A cluster of our own is gone with the run, and has no exporter.
         names = [task.name for task in tasks]
         others = [ExportedMetrics(run.name, names)] if config.address else []

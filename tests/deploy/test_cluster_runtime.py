@@ -232,7 +232,7 @@ def test_an_address_where_nothing_listens_fails_in_seconds(tmp_path: Path) -> No
 
 
 def test_the_object_store_is_sized_from_what_can_be_under_way() -> None:
-    from deploy.cluster.ray_session import object_store_bytes, unroll_bytes
+    from deploy.cluster.object_stores import object_store_bytes, unroll_bytes
 
     config = RunConfig(actors=ActorConfig(count=2, lanes=32))
     assert unroll_bytes(config) == (3 + 20 + 1) * 32 * 84 * 84
