@@ -223,7 +223,13 @@ class LearnerHost:
             env_steps=self._experience.steps,
             silent_s=await asyncio.to_thread(self._silences),
             failure=self._failure,
+            delivered=self._delivered(),
         )
+
+    def _delivered(self) -> dict[int, int]:
+        if isinstance(self._experience, RemoteExperience):
+            return self._experience.delivered()
+        return self._door.delivered()
 
     def _silences(self) -> dict[int, float]:
         if isinstance(self._experience, RemoteExperience):

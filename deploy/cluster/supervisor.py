@@ -9,6 +9,7 @@ from deploy.cluster.evaluations import Evaluations
 from deploy.cluster.learners import Learners
 from deploy.cluster.messages import Heartbeat
 from deploy.cluster.node_metrics import NodeMetrics
+from deploy.cluster.worker_rates import WorkerRates
 from deploy.cluster.workers import Workers
 from deploy.recorder import Recorder
 from repertory.config import RunConfig
@@ -34,6 +35,7 @@ class Supervisor:
         self._learners = Learners(
             config, f"the newest checkpoint is kept: repertory train --resume {run.path}"
         )
+        self._rates = WorkerRates()
         self._workers = Workers(config, tasks, run, self._learners.door_for)
 
     # -- start -----------------------------------------------------------------------------------
@@ -65,6 +67,7 @@ class Supervisor:
     def heartbeat(self) -> Heartbeat:
         """Hear the learner, and see to the workers."""
         beat = self.heartbeat_of_learner()
+        self._rates.hear(beat.delivered)
         self._workers.watch(beat.silent_s, reserved=self.evaluations.reserved_cores)
         return beat
 
@@ -87,6 +90,7 @@ class Supervisor:
         self._recorder.episodes(report.episodes)
         self._recorder.faults(report.faults)
         health = self._workers.health()
+        health |= self._rates.metrics(self._workers.playing_since())
         health["health/learner_restarts"] = float(self._learner_restarts)
         self._recorder.row(
             report.env_steps,

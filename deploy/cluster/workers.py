@@ -190,7 +190,7 @@ class Workers:
         self._ends.check()
         free = free_cores()
         late = {number for number in self._workers if free < 1 and self._is_late(number)}
-        playing = {n for n in self._workers if self._placements.waiting_s(n) is None}
+        playing = set(self.playing_since())
         if self._follows:
             self._follow(free - reserved, playing, late)
             self._tell(len(playing))
@@ -241,6 +241,14 @@ class Workers:
 
     # -- records ---------------------------------------------------------------------------------
 
+    def playing_since(self) -> dict[int, float]:
+        """Return since when the process of each worker that has one is there, in monotonic time."""
+        return {
+            number: worker.since
+            for number, worker in self._workers.items()
+            if self._placements.waiting_s(number) is None
+        }
+
     def health(self) -> dict[str, float]:
         """Return how many play and wait and were lost, and in a cluster the lanes of each task."""
         metrics = {
@@ -250,9 +258,8 @@ class Workers:
         }
         if self._config.address:
             lanes = Counter[int]()
-            for number in self._workers:
-                if self._placements.waiting_s(number) is None:
-                    lanes.update(self._lanes(number))
+            for number in self.playing_since():
+                lanes.update(self._lanes(number))
             for task, name in enumerate(self._tasks):
                 metrics[f"task/{name}/lanes"] = float(lanes[task])
         return metrics
