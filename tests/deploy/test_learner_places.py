@@ -11,6 +11,7 @@ import pytest
 import ray
 from off_policy_runs import counting_control_config
 from ray.cluster_utils import Cluster
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from deploy.cluster import learner_places
 from deploy.cluster.learner_places import LearnerPlaces
@@ -59,6 +60,11 @@ def stand(places: LearnerPlaces) -> tuple[list[Any], str, str]:
     return parts, learner, replay
 
 
+def on_node(node_id: str) -> NodeAffinitySchedulingStrategy:
+    """Return what puts an actor on that node."""
+    return NodeAffinitySchedulingStrategy(node_id, soft=False)
+
+
 def head_id() -> str:
     (head,) = (n["NodeID"] for n in ray.nodes() if "node:__internal_head__" in n["Resources"])
     return str(head)
@@ -80,8 +86,11 @@ def test_a_learner_and_its_replay_share_the_heads_node_until_one_is_labelled(
         finally:
             learners.kill()
 
-    # Ray itself would take the emptier node.
+    # Ray itself would rather fill the emptier node than use up the last two cores of this one.
+    taken = Part.options(scheduling_strategy=on_node(head_id())).remote()
+    ray.get(taken.node.remote(), timeout=ANSWER_S)
     assert places() == {head_id()}
+    ray.kill(taken)
     labelled = nodes.add_node(num_cpus=2, object_store_memory=STORE, labels={"role": "learner"})
     assert places() == {labelled.node_id}
     nodes.remove_node(labelled)
@@ -116,9 +125,7 @@ def test_without_a_node_that_holds_both_they_are_apart_and_the_user_is_told(
     taken = [
         Part.options(
             num_cpus=int(node["Resources"]["CPU"]) - 1,
-            scheduling_strategy=ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
-                node["NodeID"], soft=False
-            ),
+            scheduling_strategy=on_node(node["NodeID"]),
         ).remote()
         for node in ray.nodes()
         if node["Alive"]
