@@ -205,7 +205,9 @@ class RunDirectory:
             return RunConfig.model_validate_json(json.dumps(config)), protocol
         except ValidationError as error:
             first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "config"
+            # Of a number that may be a word too pydantic names the kind as well.
+            parts = [str(part) for part in first["loc"] if part != "constrained-int"]
+            where = ".".join(parts) or "config"
             if first["type"] == "extra_forbidden":
                 raise BadInput(
                     f"{file}: {where} is no setting of this version of Repertory: another one made "
