@@ -1,10 +1,11 @@
-"""Every task's gradient of the weights that all tasks share, as the rows of one matrix.
+"""Every task's gradient of the trunk, which all tasks share, as the rows of one matrix.
 
 Axes: C copies, N rows ordered by task, I inputs, O outputs, M tasks, P shared weights.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -17,7 +18,7 @@ from repertory.networks.task_mlp import TaskMlp
 
 
 class Partition(NamedTuple):
-    """Which of a network's parameters all tasks share."""
+    """Which of a network's parameters are the trunk that all tasks share."""
 
     shared: tuple[bool, ...]
     """For each parameter, in the network's order."""
@@ -26,32 +27,28 @@ class Partition(NamedTuple):
 
 
 def partition(network: nn.Module) -> Partition:
-    """Return what all tasks share: all but codes, embeddings and what is there once per task."""
-    own: set[int] = set()
-    names = list(network.named_parameters())
+    """Return what surgery acts on: the trunk, without heads, codes and embeddings.
+
+    A head takes the gradient of the joint loss, also where there is one for all tasks.
+    """
+    parameters = list(network.parameters())
     match network:
-        case TaskMlp(head_weight=head_weight):
-            own = {id(network.code)}
-            last = network.weights[-1]
-            if head_weight.shape[1] == 1:
-                last = head_weight
-            else:
-                own |= {id(head_weight), id(network.head_bias)}
+        case TaskMlp():
+            own = [network.code, network.head_weight, network.head_bias]
+            last: nn.Parameter | None = network.weights[-1]
         case ActorCritic():
+            own = [*network.policy.parameters(), *network.value.parameters()]
             if network.conditioning is not None:
-                own = {id(network.conditioning.embedding)}
-            if network.value.popart:
-                own |= {id(parameter) for parameter in network.value.parameters()}
-            heads = ("policy.", "value.", "conditioning.embedding")
-            last = [p for name, p in names if p.dim() > 1 and not name.startswith(heads)][-1]
+                own.append(network.conditioning.embedding)
+            last = None
         case _:
             raise ValueError(f"no tasks to tell apart in a {type(network).__name__}")
-    shared = tuple(id(parameter) not in own for _, parameter in names)
-    start = 0
-    for (_, parameter), common in zip(names, shared, strict=True):
-        if parameter is last:
-            break
-        start += parameter.numel() if common else 0
+    apart = {id(parameter) for parameter in own}
+    shared = tuple(id(parameter) not in apart for parameter in parameters)
+    trunk = [p for p, common in zip(parameters, shared, strict=True) if common]
+    if last is None:
+        last = [p for p in trunk if p.dim() > 1][-1]
+    start = sum(p.numel() for p in itertools.takewhile(lambda p: p is not last, trunk))
     return Partition(shared, slice(start, start + last.numel()))
 
 

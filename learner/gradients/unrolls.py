@@ -50,8 +50,7 @@ def value_losses(
 class UnrollGradients:
     """Leaves the gradients of a run's method in the parameters, and measures the tasks'.
 
-    Surgery is on what all tasks share: torso, mixing layer, memory, policy head, and the value
-    head unless PopArt gives each task its own.
+    Surgery is on the trunk: torso, mixing layer and memory. Heads take the joint gradient.
     """
 
     def __init__(

@@ -275,7 +275,7 @@ def test_the_rows_of_the_jacobian_are_each_tasks_gradient_and_their_mean_the_joi
     names = [name for name, _ in network.named_parameters()]
     parameters = list(network.parameters())
     shared, last = partition(network)
-    alone = {"code"} if one_hot else {"head_weight", "head_bias"}
+    alone = {"head_weight", "head_bias"} | ({"code"} if one_hot else set())
     assert {name for name, common in zip(names, shared, strict=True) if not common} == alone
     outputs = outputs_by_task(network, inputs)
     torch.testing.assert_close(outputs.outputs, network.grouped(inputs))
@@ -299,10 +299,32 @@ def test_the_rows_of_the_jacobian_are_each_tasks_gradient_and_their_mean_the_joi
     joint, joint_own = flat(None)
     torch.testing.assert_close(rows.mean(0), joint, rtol=3e-9, atol=3e-9)
     torch.testing.assert_close(own, joint_own, rtol=3e-9, atol=3e-9)
-    final = network.head_weight if one_hot else network.weights[-1]
+    final = network.weights[-1]
     assert last.stop - last.start == final.numel()
     gradient = torch.autograd.grad(losses(network.grouped(inputs)).mean(), final)[0]
     torch.testing.assert_close(rows.mean(0)[last], gradient.flatten(), rtol=3e-9, atol=3e-9)
+
+
+@pytest.mark.parametrize("popart", [False, True])
+def test_heads_of_unrolls_are_no_part_of_the_trunk_that_surgery_acts_on(popart: bool) -> None:
+    config = NetworkConfig(
+        torso="mlp", hidden=8, lstm=4, conditioning="embedding", popart=PopArtConfig(enabled=popart)
+    )
+    network = build_network(vector_tasks(4), config, 1)
+    shared, last = partition(network)
+    parameters = dict(network.named_parameters())
+    trunk = [name for name, common in zip(parameters, shared, strict=True) if common]
+    heads = ("policy.", "value.", "conditioning.embedding")
+    assert trunk == [name for name in parameters if not name.startswith(heads)]
+    assert len(trunk) < len(parameters) - 3
+    (final,) = [
+        name
+        for position, name in enumerate(trunk)
+        if sum(parameters[before].numel() for before in trunk[:position]) == last.start
+        and parameters[name].numel() == last.stop - last.start
+    ]
+    assert parameters[final].dim() > 1
+    assert not any(parameters[name].dim() > 1 for name in trunk[trunk.index(final) + 1 :])
 
 
 @pytest.mark.parametrize("popart", [False, True])
