@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Sequence
 from importlib import import_module
 
-from deploy import guard
+from deploy import guard, process_end
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -22,7 +22,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(2)
     tokens = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in tokens
-    sys.exit(_run([token for token in tokens if token != "--debug"], debug=debug))
+    if argv is None:
+        process_end.belongs_to_command()
+    process_end.end(_run([token for token in tokens if token != "--debug"], debug=debug))
 
 
 def _run(tokens: list[str], *, debug: bool) -> int:

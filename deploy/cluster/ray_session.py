@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 import ray
 from ray.autoscaler.sdk import request_resources
 
+from deploy import process_end
 from deploy.address import probe, token_hint
 from deploy.cluster.object_stores import object_store_bytes
 from deploy.worker_numbers import follows_cluster, other_cores, planned_workers
@@ -29,6 +30,7 @@ def ray_session(config: RunConfig, stopped: Callable[[], bool] = lambda: False) 
 
     `stopped` tells whether the wait for nodes is to end. Ray replaces the handler of SIGTERM.
     """
+    process_end.close_left()
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Unrolls of megabytes come and go on Ray's many threads: one malloc arena for all of them keeps
     # a worker some 100 MB smaller. Inherited by the processes of a cluster that starts here.
@@ -45,7 +47,10 @@ def ray_session(config: RunConfig, stopped: Callable[[], bool] = lambda: False) 
         wait_for_room(config, stopped)
         yield
     finally:
-        ray.shutdown()
+        if config.address:
+            process_end.close_or_leave(ray.shutdown)
+        else:
+            ray.shutdown()
 
 
 def _start(config: RunConfig) -> None:

@@ -52,6 +52,8 @@ def test_a_submitted_run_trains_and_its_output_and_exit_code_come_back(head):
     assert (config["total_steps"], config["learner"]["unroll_length"]) == (400, 6)
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert max(row["env_steps"] for row in rows) >= 400
+    # The driver left without a word to Ray, which has ended what was the run's.
+    awaited(lambda: alive(head) == [], for_s=PATIENCE_S)
     # Sent again, as a scheduler would, it has nothing left to do.
     code, said = submit(head, "night", "--config", str(settings))
     assert (code, "nothing left to train" in said) == (0, True), said
@@ -104,6 +106,17 @@ def test_a_stopped_job_leaves_a_checkpoint_and_goes_on_when_sent_again(head):
     assert code == 0, said
     assert steps(run) >= before + 400
     assert "resumed from" in (run / "log.txt").read_text()
+
+
+def alive(head: Head) -> list[str]:
+    """Return the classes of actors of runs that have not ended."""
+    actors = head.ask("/api/v0/actors?limit=1000&detail=1")["data"]["result"]["result"]
+    assert any(actor["class_name"] == "LearnerHost" for actor in actors)
+    return [
+        actor["class_name"]
+        for actor in actors
+        if actor["state"] != "DEAD" and actor["class_name"] != "JobSupervisor"
+    ]
 
 
 def exporters(head: Head) -> list[str]:
