@@ -1,4 +1,4 @@
-"""`repertory export RUN DIR`: a run's agent as a folder to give away, free of pickle."""
+"""`repertory export RUN [DIR]`: a run's agent as a folder to give away, free of pickle."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from deploy.terminal_warnings import warnings_shown
 from repertory.config import Settings
 from repertory.errors import BadInput
 
-USAGE = "repertory export RUN_DIR DIRECTORY [--checkpoint C]"
+USAGE = "repertory export RUN_DIR [DIRECTORY] [--checkpoint C]"
 
 
 class Options(Settings):
@@ -18,8 +18,8 @@ class Options(Settings):
 
     run_dir: Path
     """Directory of the run."""
-    directory: Path
-    """Folder to write; new, or empty."""
+    directory: Path | None = None
+    """Folder to write, new or empty; without it, <name of the run>-agent where one stands."""
     checkpoint: Path | None = None
     """A folder under checkpoints/; without it, the newest good one."""
 
@@ -43,15 +43,16 @@ def run(tokens: Sequence[str]) -> int:
     if is_exported(directory.path):
         raise BadInput(f"{chosen.run_dir} is an exported agent already: copy the folder")
     directory.read_config()
-    check_new(chosen.directory)
+    folder = chosen.directory or Path(f"{directory.name}-agent")
+    check_new(folder)
     if chosen.checkpoint is not None and not chosen.checkpoint.is_dir():
         raise BadInput(f"there is no checkpoint {chosen.checkpoint}")
     from deploy.export.run import export
 
     with warnings_shown():
-        done = export(directory, chosen.directory, chosen.checkpoint)
+        done = export(directory, folder, chosen.checkpoint)
     print(
         f"{done.checkpoint} of {directory.name}: {done.arrays} arrays, {done.megabytes:.1f} MB, "
-        f"scores of {done.scored} of {done.tasks} tasks; written to {chosen.directory}"
+        f"scores of {done.scored} of {done.tasks} tasks; written to {folder}"
     )
     return 0

@@ -18,7 +18,7 @@ from test_harmony_runs import HARMONY
 from deploy import build, local
 from deploy.evaluation import evaluate, weights_of
 from deploy.export.agent import ExportedAgent
-from deploy.export.folder import read_agent, read_learner_part, verify
+from deploy.export.folder import is_exported, read_agent, read_learner_part, verify
 from deploy.export.run import export
 from deploy.saved_agent import saved_agent
 from repertory import checkpoint
@@ -325,6 +325,11 @@ def test_an_export_overwrites_nothing(command, run, tmp_path):
     assert "scores of 1 of 3 tasks; written to empty" in outcome.out
     again = command("export", "empty", "other")
     assert again.sentence == "empty is an exported agent already: copy the folder"
+
+
+def test_an_export_without_a_folder_is_named_after_its_run(command, run, tmp_path):
+    assert command("export", str(run.path)).code == 0
+    assert is_exported(tmp_path / f"{run.name}-agent")
 
 
 def test_an_export_has_no_checkpoints_to_choose(command, run, exported):

@@ -13,6 +13,7 @@ import pytest
 HOME = Path(__file__).resolve().parents[2]
 PAGE = (HOME / "docs" / "tutorial.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```bash\n(.*?)^```", PAGE, re.M | re.S)
+SETTING_UP = re.findall(r"^```sh\n(.*?)^```", PAGE, re.M | re.S)[0]
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,8 @@ def test_every_command_of_the_tutorial_does_what_the_page_says(tutorial: Path) -
     held_out = ("breakout-m8d0", "breakout-m24d0", "breakout-m40d1")
     expected = {"first", *(f"{kind}-{task}" for kind in ("tuned", "scratch") for task in held_out)}
     assert {path.name for path in (tutorial / "runs" / "tutorial").iterdir()} == expected
-    assert (tutorial / "breakout.mp4").stat().st_size > 1_000
+    (film,) = (tutorial / "runs" / "tutorial" / "first" / "videos").glob("*.mp4")
+    assert film.stat().st_size > 1_000
     assert (tutorial / "breakout-agent" / "README.md").is_file()
 
 
@@ -55,6 +57,32 @@ def test_the_tutorials_report_reads_as_the_page_says(tutorial: Path) -> None:
     assert ": 7 runs" in words
     for line in ("quickstart fine-tuned", "quickstart from scratch"):
         assert line in words
+    # Curves, and not only what they end in: zero-shot while the first run trains, then greedy play.
+    for title in ("Zero-shot return, greedy evaluation", "Return, greedy evaluation"):
+        assert title in words, title
+    assert re.search(r'href="[^"]*first/videos/[^"]*\.mp4"', page)
     table = words.partition("Fine-tuned, and from scratch")[2]
     for task in ("m8d0", "m24d0", "m40d1"):
         assert f"atari/breakout/{task}" in table
+
+
+def test_what_sets_the_reader_up_works_where_the_environment_is_there_already(
+    tmp_path: Path,
+) -> None:
+    # The environment that the tests run in was made by the block's first line.
+    lines = [line.partition("#")[0].strip() for line in SETTING_UP.splitlines()]
+    assert lines[:2] == ["make setup", "export PATH=$PWD/.venv/bin:$PATH"]
+    environment = dict(os.environ)
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-euc", "\n".join([*lines[2:], "complete -p repertory"])],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "round trip" in done.stdout
+    assert done.stdout.rstrip().endswith("repertory")
