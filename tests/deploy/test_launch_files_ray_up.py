@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 import yaml
-from launch_files import DOCKER, LAUNCH, ray_start_options
+from launch_files import DOCKER, HOME, LAUNCH, ray_start_options
 
 RAY_UP = yaml.safe_load((LAUNCH / "ray-up.yaml").read_text(encoding="utf-8"))
 IMAGE = (DOCKER / "Dockerfile").read_text(encoding="utf-8")
+CONSTRAINTS = (HOME / "constraints.txt").read_text(encoding="utf-8")
 # The containers' user, and the ssh user of a machine's image.
 USER, SSH_USER = 10001, 1000
 
@@ -180,6 +181,11 @@ def test_the_image_has_what_ray_up_calls_in_a_container():
     installed = re.search(r"apt-get install (.*?)&&", final, re.S)[1].split()
     # Files come in by `rsync -e "docker exec"`; the head reaches the others by ssh.
     assert {"rsync", "openssh-client"} <= set(installed)
-    assert 'pip install "${PROVIDER}"' in IMAGE
+    # By the tested versions, or pip would change other packages' for it.
+    assert 'pip install -c constraints.txt "${PROVIDER}"' in IMAGE
+    pins = dict(re.findall(r"^([\w.-]+)==(\S+)$", CONSTRAINTS, re.M))
+    assert {"boto3", "botocore", "s3transfer", "jmespath"} <= pins.keys()
+    # What botocore admits.
+    assert pins["python-dateutil"].startswith("2.")
     page = (LAUNCH.parents[1] / "docs" / "deploy" / "ray-up.md").read_text(encoding="utf-8")
     assert "--build-arg PROVIDER=boto3" in page

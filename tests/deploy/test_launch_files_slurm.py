@@ -185,6 +185,9 @@ def test_a_job_that_ends_well_has_trained_with_a_token_of_its_own_and_leaves_non
         assert node["variables"]["RAY_AUTH_MODE"] == "token"
         assert value(node["words"], "--address") == "10.0.0.7:24711"
         assert value(node["words"], "--min-nodes") == "2"
+    # Ray is told of 16 cores, so its step must have them.
+    (step,) = [note["words"] for note in stage.notes("srun") if "symmetric" in str(note["words"])]
+    assert "--cpus-per-task=16" in step
     # On no command line, where `ps` shows it to everyone on the node.
     called = [note for program in PROGRAMS for note in stage.notes(program)]
     spoken = [word for note in called for word in note["words"]]
