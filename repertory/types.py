@@ -242,8 +242,11 @@ class Weights:
 
     @property
     def mask_version(self) -> int:
-        """Version of the policy's masks, -1 without any."""
-        return -1 if self.masks is None else self.masks[0].version
+        """Version of the masks, -1 without any; rises when those of any network change.
+
+        Not the policy's alone: critics' masks change without it where an actor learns less often.
+        """
+        return -1 if self.masks is None else sum(masks.version for masks in self.masks)
 
 
 def weights_state(weights: Weights) -> dict[str, Any]:

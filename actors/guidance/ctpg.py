@@ -135,8 +135,11 @@ def _evaluate(
     """Return the outputs of rows of their tasks.
 
     Lanes of one worker mostly play every task, in order, and start together: then every task's
-    head is one product, where heads gathered row by row cost as much as a layer.
+    head is one product, where heads gathered row by row cost as much as a layer. Under masks rows
+    go task by task either way, and grouped ones would have weights masked anew at every choice.
     """
+    if isinstance(network, MaskedMlp):
+        return network.forward(inputs, task)
     each, rest = divmod(len(task), network.tasks)
     if rest == 0 and torch.equal(task.long(), torch.arange(network.tasks).repeat_interleave(each)):
         return network.grouped(inputs)

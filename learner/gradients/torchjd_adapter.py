@@ -66,9 +66,10 @@ class TorchjdAggregator:
 
     def state(self) -> dict[str, Any]:
         """Return what the next direction depends on: Nash-MTL starts from its last solution."""
+        nash = self._nash
         if self._aggregator is not None and self._config.method == "torchjd:nashmtl":
-            self._nash = np.array(self._aggregator.weighting.prvs_alpha)
-        return {"fallbacks": self.fallbacks, "nash": self._nash}
+            nash = np.array(self._aggregator.weighting.prvs_alpha)
+        return {"fallbacks": self.fallbacks, "nash": nash}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take up a state from `state()`."""
@@ -91,8 +92,11 @@ class TorchjdAggregator:
                 return aggregation.CAGrad(c=config.cagrad_radius)
             case "nashmtl":
                 nash = aggregation.NashMTL(n_tasks=tasks, max_norm=config.nashmtl_max_norm)
-                if self._nash is not None and self._nash.shape == (tasks,):
-                    nash.weighting.prvs_alpha = self._nash
+                # Of a checkpoint, for the first direction after it: a run that never stopped
+                # begins anew whenever the number of tasks that count changes.
+                saved, self._nash = self._nash, None
+                if saved is not None and saved.shape == (tasks,):
+                    nash.weighting.prvs_alpha = saved
                 return nash
             case "mgda":
                 return aggregation.MGDA()

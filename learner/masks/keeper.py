@@ -187,10 +187,13 @@ class MaskKeeper:
             return None
 
     def accept(self, after: Bool[Tensor, "M P"] | None) -> None:
-        """Make these the masks of a new version; None leaves them as they are."""
+        """Make these the masks of a new version; None, or the same ones, leave them as they are."""
         if after is None:
             return
-        self._flips += float(flips(self._owned(), after).float().mean())
+        changed = flips(self._owned(), after)
+        if not bool(changed.any()):
+            return
+        self._flips += float(changed.float().mean())
         self.packed = pack(after.cpu().numpy(), self.packed.version + 1)
 
     def _measure(self, masked_of: Callable[[int], Tensor], at_once: int) -> Measured:

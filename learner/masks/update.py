@@ -127,6 +127,10 @@ def updated_masks(
             raise NumericalFailure(
                 f"masks stay as they are: task {task}'s gradient of the whole network is not finite"
             )
+        if not any(bool(part.any()) for part in gradients):
+            # Left out of every scored batch: all its scores tie, and say nothing.
+            updated.append(owned[task].clone())
+            continue
         updated.append(
             updated_mask(owned[task], gradients, mean, parameters, changes=changes, scoring=scoring)
         )

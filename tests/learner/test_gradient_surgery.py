@@ -164,6 +164,33 @@ def test_gradients_that_are_not_finite_move_neither_orders_nor_weights(method: s
         np.testing.assert_array_equal(entry, after["gradnorm"][name])
 
 
+@pytest.mark.filterwarnings("ignore:You are solving a parameterized problem")
+@pytest.mark.parametrize("method", [installed("torchjd:nashmtl")])
+def test_nash_mtl_goes_on_to_the_bit_where_tasks_are_left_out_now_and_then(method: str) -> None:
+    kept = [[True] * 4, [True] * 4, [True, False, True, True], [True] * 4]
+    rows = [conflicting(4, 9, seed).float() for seed in range(len(kept))]
+
+    def solutions(stop: str) -> list[np.ndarray]:
+        surgery, found = surgery_of(method, 4), []
+        for update, (each, seen) in enumerate(zip(rows, kept, strict=True)):
+            masked = torch.where(torch.tensor(seen).unsqueeze(1), each, 0.0)
+            joined(surgery, masked, seen)
+            # In float64: directions in float32 hide where the solver began.
+            solver = surgery._torchjd["critic"]._aggregator.weighting
+            found.append(np.array(solver.prvs_alpha))
+            if update == 1 and stop != "never":
+                state = surgery.state()
+                if stop == "resumed":
+                    surgery = surgery_of(method, 4)
+                    surgery.restore(state)
+        return found
+
+    whole = solutions("never")
+    for stop in ("saved", "resumed"):
+        for one, other in zip(whole, solutions(stop), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
 def test_a_solver_that_fails_gives_way_to_the_mean_and_is_counted(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

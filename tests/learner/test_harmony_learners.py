@@ -272,6 +272,33 @@ def test_a_restored_learner_under_masks_goes_on_to_the_bit(algorithm: str) -> No
     np.testing.assert_array_equal(learner.weights().vector, other.weights().vector)
 
 
+def test_a_change_of_the_critics_masks_alone_is_a_version_of_its_own() -> None:
+    # The actor learns in every second update, so that no batch of the first three judges it.
+    guide = GuideConfig(kind="ctpg", step=4, block="none")
+    algorithm = Td3Config(policy_delay=2, guide=guide)
+    settings = {**OFTEN, "score_batches": 1}
+    tasks = box_tasks(3)
+    learner = off_policy_learner(under_masks(off_policy_config(algorithm), **settings), tasks)
+    published = []
+    for seed in range(6):
+        learner.update(replayed(tasks, seed=seed, windows=windows_of(3, seed)), 0.5)
+        published.append(learner.weights())
+    versions = [[one.version for one in weights.masks] for weights in published]
+    assert versions == [[0, 0], [0, 0], [0, 1], [0, 1], [0, 1], [1, 2]]
+    assert [weights.mask_version for weights in published] == [0, 0, 1, 1, 1, 3]
+
+
+def test_masks_that_come_out_as_they_were_keep_their_version() -> None:
+    learner, update = small_learner("sac", **OFTEN)
+    keeper = learner._update.masks._keepers["critic"]
+    before = keeper.packed
+    keeper.accept(torch.from_numpy(before.unpack()))
+    assert keeper.packed is before
+    for seed in range(3):
+        update(learner, seed)
+    assert keeper.packed.version == 1
+
+
 def test_masks_of_another_network_or_method_are_refused() -> None:
     learner, _ = small_learner("sac", **OFTEN)
     plain = off_policy_learner(off_policy_config(), box_tasks(3))

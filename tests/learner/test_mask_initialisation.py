@@ -115,4 +115,6 @@ def test_settings_that_cannot_be_together_are_refused() -> None:
     with pytest.raises(ValueError, match=r"exchange in one update: at most 0\.2"):
         MaskConfig(variant="fisher", alpha=0.3)
     assert MaskConfig(variant="random", alpha=0.3).sparsity == 0.2
+    # As much as there is may be exchanged, though 1 - 0.8 is a little less than 0.2 in floats.
+    assert MaskConfig(variant="fisher", sparsity=0.8, alpha=0.2).alpha == 0.2
     assert MaskConfig().variant == "random"

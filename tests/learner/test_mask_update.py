@@ -291,3 +291,16 @@ def test_gradients_that_are_all_zero_leave_masks_as_they_are() -> None:
         owned, lambda _: nothing, torch.ones(1, 30), changes=2, scoring=Scoring("fisher", 1.0)
     )
     assert torch.equal(after, owned)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_task_left_out_of_every_batch_keeps_its_mask_while_others_change(
+    variant: Variant,
+) -> None:
+    owned, gradients, parameters = problem()
+    gradients[2] = TaskGradients(*(torch.zeros_like(part) for part in gradients[2]))
+    after = updated_masks(
+        owned, gradients.__getitem__, parameters, changes=7, scoring=Scoring(variant, 1.0)
+    )
+    assert (owned & ~after).sum(1).tolist() == [7, 7, 0, 7]
+    assert (~owned & after).sum(1).tolist() == [7, 7, 0, 7]
