@@ -119,6 +119,7 @@ def record(
 ) -> Path:
     """Write scores with the protocol they were taken under to `evaluations/`."""
     trained = {task.name for task in build.tasks_of(config)}
+    before = set(config.initial.trained_before) - trained
     now = datetime.now(UTC)
     environment = evaluation_environment(config).environment
     body: dict[str, Any] = {
@@ -127,7 +128,13 @@ def record(
         "seed": seed,
         "protocol": environment.model_dump(mode="json"),
         "scores": [
-            asdict(score) | {"mean": score.mean, "trained_on": score.task in trained}
+            asdict(score)
+            | {
+                "mean": score.mean,
+                "trained_on": score.task in trained,
+                # Before this run, by the one whose weights it began with: not zero-shot either.
+                "trained_before": score.task in before,
+            }
             for score in scores
         ],
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -78,14 +78,23 @@ def run(tokens: Sequence[str]) -> int:
             seed=config.evaluation.seed if chosen.seed is None else chosen.seed,
             checkpoint_path=chosen.checkpoint,
         )
-    Console().print(score_table(scores, set(training_tasks(config))))
+    trained, before = set(training_tasks(config)), set(config.initial.trained_before)
+    Console().print(score_table(scores, trained, before))
     print(f"written to {path}")
     return 0
 
 
-def score_table(scores: Sequence[TaskScore], trained: set[str]) -> Table:
+def score_table(
+    scores: Sequence[TaskScore], trained: Collection[str], before: Collection[str] = ()
+) -> Table:
     """Return one row per task: under each policy the mean raw return, its standard error,
-    and the share of successes where the tasks know any."""
+    and the share of successes where the tasks know any.
+
+    Args:
+        scores: what was played.
+        trained: the run's own tasks.
+        before: those that the weights which it began with were trained on.
+    """
     from rich.table import Table
 
     judged = any(score.successes for score in scores)
@@ -108,7 +117,7 @@ def score_table(scores: Sequence[TaskScore], trained: set[str]) -> Table:
         cut = sum(score.cut for score in by_policy.values())
         table.add_row(
             task,
-            "" if task in trained else "unseen",
+            "" if task in trained else "trained before" if task in before else "unseen",
             *(
                 text
                 for policy in policies

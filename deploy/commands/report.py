@@ -40,7 +40,8 @@ def run(tokens: Sequence[str]) -> int:
         raise BadInput(f"RUNS is missing; usage: {USAGE}")
     if chosen.out is not None:
         _check(chosen.out)
-    from deploy.report.runs import find, grouped, read
+    from deploy.report.grouping import grouped
+    from deploy.report.runs import find, read
 
     with warnings_shown():
         paths, references = find(chosen.runs), find(chosen.reference)

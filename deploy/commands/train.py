@@ -278,4 +278,5 @@ def _print_scores(config: RunConfig, directory: RunDirectory) -> None:
 
     scores = newest_scores(directory)
     if scores:
-        Console().print(score_table(scores, set(training_tasks(config))))
+        before = config.initial.trained_before
+        Console().print(score_table(scores, set(training_tasks(config)), before))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,11 @@ from repertory.config import (
     VTraceConfig,
 )
 
+_REUSED = {
+    "all": "every weight",
+    "frozen-torso": "every weight, and the torso was not trained again",
+    "reset-heads": "every weight but heads, PopArt statistics and temperatures, which began anew",
+}
 _POLICIES = ("greedy", "sampled", "random")
 
 
@@ -52,7 +58,7 @@ def model_card(
         _front(config),
         f"# {name}\n\n{_what(config, tasks, arrays)}",
         f"## Tasks\n\n{_tasks(config, tasks, protocol)}",
-        f"## Scores\n\n{_table(tasks, scores, env_steps)}",
+        f"## Scores\n\n{_table(tasks, scores, env_steps, config.initial.trained_before)}",
         f"## Protocol\n\n{_protocol(config, protocol)}",
         f"## Training\n\n{_training(config, tasks, env_steps, frames_per_step, checkpoint)}",
         f"## Use\n\n{_use(tasks[0])}",
@@ -127,7 +133,7 @@ def _tasks(config: RunConfig, tasks: Sequence[str], protocol: Mapping[str, Any])
     return text
 
 
-def _table(tasks: Sequence[str], scores: Scores, env_steps: int) -> str:
+def _table(tasks: Sequence[str], scores: Scores, env_steps: int, before: Collection[str]) -> str:
     if not scores:
         return (
             "No evaluation had been recorded at the time of the export; "
@@ -149,8 +155,10 @@ def _table(tasks: Sequence[str], scores: Scores, env_steps: int) -> str:
             foreign |= differs
             mark = f" (at {score.env_steps:,} steps)" if score is not None and differs else ""
             cells.append("-" if score is None else f"{score}{mark}")
-        unseen = " (never trained on)" if task in others else ""
-        lines.append(f"| `{task}`{unseen} | " + " | ".join(cells) + " |")
+        history = ""
+        if task in others:
+            history = " (trained before)" if task in before else " (never trained on)"
+        lines.append(f"| `{task}`{history} | " + " | ".join(cells) + " |")
     lines += [
         "",
         "Raw returns of whole episodes: mean ± standard error over n episodes of fixed seeds. "
@@ -184,9 +192,32 @@ def _training(
     return (
         f"These weights are of checkpoint `{checkpoint}` of a run of the recipe "
         f"`{config.recipe}` with seed {config.seed}, after {env_steps:,} agent steps{frames} over "
-        f"all tasks, {per_task:,.0f} per task; the run's budget was {config.total_steps:,}. The "
-        "agent saw nothing but these tasks' own play. Every setting is in `config.json`."
+        f"all tasks, {per_task:,.0f} per task; the run's budget was {config.total_steps:,}. "
+        f"{_beginning(config)} Every setting is in `config.json`."
     )
+
+
+def _beginning(config: RunConfig) -> str:
+    """Return what the agent knew when it began, and what it learnt from beside its own play."""
+    initial, guide = config.initial, getattr(config.algorithm, "guide", None)
+    said = []
+    if initial.loads:
+        folder = Path(initial.checkpoint)
+        exported = folder.is_absolute() and not folder.name.startswith("step_")
+        source = f"checkpoint `{folder.name}` of the run" if folder.name else "the run"
+        source = "the exported agent" if exported else source
+        known = ", ".join(f"`{task}`" for task in initial.parent_tasks)
+        said.append(
+            f"It was fine-tuned: it began with weights of {source} `{Path(initial.parent).name}`, "
+            f"trained on {known}. Taken over was {_REUSED[initial.reuse]}."
+        )
+    if guide is not None and guide.experts:
+        experts = ", ".join(f"`{Path(path).name}`" for path in guide.experts)
+        said.append(
+            "In training its guide could let the policies of earlier runs act in its place, and it "
+            f"learnt from what they played: {experts}."
+        )
+    return " ".join(said) or "The agent saw nothing but these tasks' own play."
 
 
 def _use(task: str) -> str:

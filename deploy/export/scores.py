@@ -51,7 +51,9 @@ def card_scores(run: RunDirectory, env_steps: int) -> Scores:
         for task, policy, score in body:
             by_policy = found.setdefault(task, {})
             earlier = by_policy.get(policy)
-            if earlier is None or earlier.env_steps != env_steps or score.env_steps == env_steps:
+            theirs = earlier is not None and earlier.env_steps == env_steps
+            # Random play is nobody's weights: the latest counts.
+            if policy == "random" or not theirs or score.env_steps == env_steps:
                 by_policy[policy] = score
     return found
 

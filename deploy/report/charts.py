@@ -15,6 +15,8 @@ from deploy.report.numbers import compact
 
 COLOURS = 8
 """Groups with a colour of their own; the page's style has as many."""
+STROKES = 4
+"""Strokes of lines, from the whole one on: groups of one colour have different ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,12 @@ class Level:
 LARGE = Size(440, 240, 160, axes=True, seeds=True)
 MEDIUM = Size(320, 170, 100, axes=True, seeds=True)
 SPARK = Size(200, 70, 50, axes=False, seeds=False)
+
+
+def style_of(group: int) -> str:
+    """Return the classes of a group's colour and, beyond the first eight groups, of its stroke."""
+    stroke = group // COLOURS % STROKES
+    return f"g{group % COLOURS}" + (f" s{stroke}" if stroke else "")
 
 
 def chart(
@@ -170,15 +178,15 @@ def _band(curve: Curve, frame: _Frame) -> Markup:
     ends = np.concatenate([curve.high, curve.low[::-1]])
     span = frame.high - frame.low
     ends = ends.clip(frame.low - span, frame.high + span)
-    return Markup('<path class="band g{}" d="{}Z"/>').format(
-        curve.group % COLOURS, frame.path(around, ends)
+    return Markup('<path class="band {}" d="{}Z"/>').format(
+        style_of(curve.group), frame.path(around, ends)
     )
 
 
 def _level(level: Level, frame: _Frame) -> Markup:
     ends = np.array([frame.start, frame.end])
-    return Markup('<path class="line level g{}" data-group="{}" data-name="{}" d="{}"/>').format(
-        level.group % COLOURS,
+    return Markup('<path class="line level {}" data-group="{}" data-name="{}" d="{}"/>').format(
+        style_of(level.group),
         level.group,
         level.label,
         frame.path(ends, np.full(2, level.value)),
@@ -208,20 +216,20 @@ def _level_names(levels: Sequence[Level], frame: _Frame) -> Markup:
 
 def _lines(curve: Curve, frame: _Frame, *, seeds: bool) -> Markup:
     parts = []
-    colour = curve.group % COLOURS
+    style = style_of(curve.group)
     if seeds and len(curve.seeds) > 1:
         for x, y in curve.seeds:
-            parts.append(Markup('<path class="seed g{}" d="{}"/>').format(colour, frame.path(x, y)))
+            parts.append(Markup('<path class="seed {}" d="{}"/>').format(style, frame.path(x, y)))
     if len(curve.x) == 1:
         parts.append(
-            Markup('<circle class="dot g{}" cx="{}" cy="{}" r="3"/>').format(
-                colour, _short(frame.x(curve.x[0])), _short(frame.y(curve.middle[0]))
+            Markup('<circle class="dot {}" cx="{}" cy="{}" r="3"/>').format(
+                style, _short(frame.x(curve.x[0])), _short(frame.y(curve.middle[0]))
             )
         )
     elif len(curve.x):
         parts.append(
-            Markup('<path class="line g{}" data-group="{}" d="{}"/>').format(
-                colour, curve.group, frame.path(curve.x, curve.middle)
+            Markup('<path class="line {}" data-group="{}" d="{}"/>').format(
+                style, curve.group, frame.path(curve.x, curve.middle)
             )
         )
     return Markup("").join(parts)

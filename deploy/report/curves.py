@@ -18,9 +18,6 @@ from repertory.scores.aggregates import student_interval
 Points = tuple[Float64[np.ndarray, "_"], Float64[np.ndarray, "_"]]
 """Agent steps and values, as many as there are."""
 
-SEEDS_OF_INTERVAL = 3
-"""Two seeds have intervals too, 12.7 standard errors wide: they say nothing and hide the rest."""
-
 
 @dataclass(frozen=True, slots=True)
 class Curve:
@@ -36,8 +33,12 @@ class Curve:
 
     @property
     def last(self) -> tuple[float, float]:
-        """Mean of the seeds' last values, and half the width of its interval."""
-        values = np.array([y[-1] for _, y in self.seeds])
+        """Mean at the line's end, which all seeds have come to, and half the width of its interval;
+        NaN where seeds have no step in common.
+        """
+        if not len(self.x):
+            return float("nan"), float("nan")
+        values = np.array([np.interp(self.x[-1], x, y) for x, y in self.seeds])
         return float(values.mean()), half_width(values)
 
 
@@ -52,16 +53,9 @@ def by_seed(group: Group) -> list[list[ReportedRun]]:
     return list(seeds.values())
 
 
-def half_widths(values: Float64[np.ndarray, "S K"]) -> Float64[np.ndarray, " K"]:
-    """Return half the width of each mean's interval; NaN where there are too few seeds."""
-    if len(values) < SEEDS_OF_INTERVAL:
-        return np.full(values.shape[1], np.nan)
-    return student_interval(values)
-
-
 def half_width(values: Float64[np.ndarray, " S"]) -> float:
     """Return half the width of a mean's interval; NaN where there are too few seeds."""
-    return float(half_widths(values[:, None])[0])
+    return float(student_interval(values))
 
 
 def curve_of(group: int, seeds: Sequence[Points], points: int) -> Curve | None:
@@ -75,7 +69,7 @@ def curve_of(group: int, seeds: Sequence[Points], points: int) -> Curve | None:
     if len(grid) > points:
         grid = np.linspace(first, last, points)
     values = np.stack([np.interp(grid, x, y) for x, y in seeds])
-    middle, around = values.mean(axis=0), half_widths(values)
+    middle, around = values.mean(axis=0), student_interval(values)
     return Curve(group, grid, middle, middle - around, middle + around, seeds)
 
 

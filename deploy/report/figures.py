@@ -21,7 +21,7 @@ from deploy.report.curves import (
     of_groups,
 )
 from deploy.report.levels import zero_shot_levels
-from deploy.report.numbers import compact, with_interval
+from deploy.report.numbers import compact, percentage, with_interval
 from deploy.report.runs import Group, ReportedRun
 from deploy.report.task_names import natural, short_names
 from repertory.metrics import names
@@ -32,6 +32,8 @@ FEW_TASKS = 2
 """So few tasks are drawn large."""
 _NAMED = 4
 """So few tasks are named beside a mean over them."""
+_IN_TRAINING = "sampled"
+"""Policy that training episodes are played by."""
 _NAMES = {SPARK: "spark", MEDIUM: "medium", LARGE: "large"}
 
 
@@ -70,17 +72,17 @@ def panels(groups: Sequence[Group], tasks: Sequence[str], policy: str) -> list[P
     """Return learning curves per task: success before return, evaluation before training.
 
     Curves are of runs that train on the task. What a run fine-tuned to a task could do before is
-    a level beside its curve.
+    a level beside its curve, by evaluations of the policy that the curve is of.
     """
     found = []
-    for title, prefix, measure in (
-        (f"Success, {policy} evaluation", _evaluated(policy), names.SUCCESS),
-        (f"Return, {policy} evaluation", _evaluated(policy), names.RETURN),
-        ("Success, training episodes", names.TASK, names.SUCCESS),
-        ("Return, training episodes", names.TASK, names.RETURN),
+    for title, prefix, played, measure in (
+        (f"Success, {policy} evaluation", _evaluated(policy), policy, names.SUCCESS),
+        (f"Return, {policy} evaluation", _evaluated(policy), policy, names.RETURN),
+        ("Success, training episodes", names.TASK, _IN_TRAINING, names.SUCCESS),
+        ("Return, training episodes", names.TASK, _IN_TRAINING, names.RETURN),
     ):
         levels = {
-            task: zero_shot_levels(groups, task, policy, success=measure == names.SUCCESS)
+            task: zero_shot_levels(groups, task, played, success=measure == names.SUCCESS)
             for task in tasks
         }
         curves = _Curves(title, prefix, measure, trained=True)
@@ -137,17 +139,21 @@ class _Curves:
     def of(self, task: str) -> Callable[[ReportedRun], Points | None]:
         """Return what reads a task of a run, None where the run is not one this is about."""
         read = metric(self.name(task))
-        return lambda run: read(run) if (task in run.tasks) == self.trained else None
+        return lambda run: read(run) if self.is_about(run, task) else None
+
+    def is_about(self, run: ReportedRun, task: str) -> bool:
+        """Whether the run trains on the task, or has never done so, as this wants it."""
+        return task in run.tasks if self.trained else run.has_never_trained_on(task)
 
     def unseen(self, run: ReportedRun) -> list[str]:
-        """Return the tasks that the run has values of and does not train on."""
+        """Return the tasks that the run has values of and never trained on."""
         end = f"/{self.measure}"
         found = [
             name.removeprefix(self.prefix).removesuffix(end)
             for name in run.metrics.series
             if name.startswith(self.prefix) and name.endswith(end)
         ]
-        return [task for task in found if task not in run.tasks]
+        return [task for task in found if run.has_never_trained_on(task)]
 
     def tasks(self, group: Group) -> tuple[str, ...]:
         """Return the tasks that a mean of the group is over."""
@@ -157,7 +163,7 @@ class _Curves:
 
     def mean(self, runs: Sequence[ReportedRun], tasks: Sequence[str]) -> Points | None:
         """Return the mean over tasks of one seed's runs; None unless together they have all."""
-        played = [[task for task in tasks if (task in r.tasks) == self.trained] for r in runs]
+        played = [[task for task in tasks if self.is_about(r, task)] for r in runs]
         if {task for of_run in played for task in of_run} != set(tasks):
             return None
         means = [
@@ -272,5 +278,5 @@ def figure(
 def _last(curve: Curve, *, percent: bool, short: bool) -> str:
     value, half_width = curve.last
     if short:
-        return f"{100 * value:.0f} %" if percent else compact(value)
+        return percentage(value) if percent else compact(value)
     return with_interval(value, half_width, percent=percent)

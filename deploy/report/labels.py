@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from deploy.report.numbers import compact
 from deploy.report.task_names import short_names
 
 _LONGEST = 24
@@ -12,6 +13,11 @@ _LONGEST = 24
 _TOLD = 3
 """Settings in a label, where fewer do not tell the groups apart."""
 _TASKS, _HELD_OUT, _PARENT_TASKS = "tasks", "held_out", "initial.parent_tasks"
+OF_PARENT = "parent."
+"""Begins the path of a setting of the run that others were fine-tuned from."""
+BUDGET_OF_PARENT = f"{OF_PARENT}total_steps"
+STEPS_OF_PARENT = f"{OF_PARENT}steps"
+"""No setting, but how many steps the weights of a parent were trained for."""
 
 
 def labels_of(
@@ -96,8 +102,16 @@ def _told(path: str, settings: Sequence[Mapping[str, Any]], of_parents: bool) ->
         # As many tasks, but other ones: how many there are tells nothing.
         short = short_names(list(dict.fromkeys(str(task) for tasks in lists for task in tasks)))
         values = [[short[str(task)] for task in tasks] for tasks in lists]
+    if path == STEPS_OF_PARENT:
+        told = ["unknown" if value is None else compact(value) for value in values]
+        plain = len(set(told)) < len(set(values))
+        return [
+            f"pre-trained for {value if plain and value is not None else word} steps"
+            for value, word in zip(values, told, strict=True)
+        ]
     words = {_PARENT_TASKS: "pre-trained on", _HELD_OUT: "held out"}
-    name = words.get(path, path.rpartition(".")[2])
+    of_parent = "parent's " if path.startswith(OF_PARENT) else ""
+    name = words.get(path, of_parent + path.rpartition(".")[2])
     return [f"{name} {_short(value)}" for value in values]
 
 

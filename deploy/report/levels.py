@@ -10,9 +10,9 @@ import numpy as np
 from deploy.report.charts import Level
 from deploy.report.curves import half_width
 from deploy.report.evaluations import Evaluation, read_evaluations
-from deploy.report.runs import Group, ReportedRun
-
-NAME = "zero-shot"
+from deploy.report.parents import places_of
+from deploy.report.runs import Group, ReportedRun, read_settings
+from repertory.errors import BadInput
 
 
 def zero_shot_levels(
@@ -20,6 +20,7 @@ def zero_shot_levels(
 ) -> list[Level]:
     """Return the newest zero-shot evaluations of the parents of runs that are tuned to `task`.
 
+    They are of one policy, which their labels name: a level is no measure for curves of another.
     Parents in the report are a level for each of their groups. Of parents that are not, but are
     where the run says, there is one of the group that was fine-tuned from them.
     """
@@ -55,19 +56,26 @@ def _level(
         value
         for of_run in evaluations
         for one in of_run
-        if (one.task, one.policy) == (task, policy) and not one.trained_on
+        if (one.task, one.policy) == (task, policy) and one.history == "never"
         for value in [one.success if success else one.mean]
         if value is not None
     ]
     if not values:
         return []
-    return [Level(group.index, float(np.mean(values)), half_width(np.array(values)), NAME)]
+    name = f"zero-shot, {policy}"
+    return [Level(group.index, float(np.mean(values)), half_width(np.array(values)), name)]
 
 
 def _of_parent(run: ReportedRun) -> Sequence[Evaluation]:
     """Return the evaluations of a parent that is not reported; none where it is not to be found."""
-    place = Path(run.parent).expanduser()
-    for folder in (place, run.path.resolve().parent / place.name):
+    for folder in places_of(run):
         if folder.is_dir():
-            return read_evaluations(folder / "evaluations")
+            return read_evaluations(folder / "evaluations", _before(folder))
     return []
+
+
+def _before(folder: Path) -> Sequence[str]:
+    try:
+        return read_settings(folder).trained_before
+    except BadInput:
+        return ()

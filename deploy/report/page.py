@@ -17,6 +17,7 @@ import numpy as np
 from markupsafe import Markup
 
 from deploy.report import (
+    charts,
     comparisons,
     figures,
     harmony,
@@ -28,7 +29,8 @@ from deploy.report import (
     score_tables,
     tables,
 )
-from deploy.report.runs import Group, ReportedRun, differing
+from deploy.report.grouping import differing
+from deploy.report.runs import Group, ReportedRun
 from deploy.report.task_names import natural, short_names
 from repertory import __version__
 from repertory.durable_files import write_atomically
@@ -108,20 +110,22 @@ def render(groups: Sequence[Group], references: Sequence[ReportedRun], out: Path
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         groups=groups,
+        style_of=charts.style_of,
         many=len(trained) > figures.MANY_TASKS,
         overview=tables.overview(groups, policy),
         serious=serious,
         versions=versions,
         torn=[(run.name, run.metrics.torn) for run in runs if run.metrics.torn],
-        empty=[run.name for run in runs if not run.metrics.rows],
+        empty=[run.name for run in runs if not run.metrics.rows and not run.exported],
+        exported=[run.name for run in runs if run.exported],
         panels=panels,
         unseen=unseen,
         levels=any(r.level for p in panels for f in p.figures for r in f.readings),
-        policy=policy,
         measured=_measured(groups, references, policy),
         remarks=remarks,
-        evaluation=tables.evaluation(groups, evaluated, policy, trained=True),
-        zero_shot=tables.evaluation(groups, evaluated, policy, trained=False),
+        evaluation=tables.evaluation(groups, evaluated, policy, history="trained"),
+        before=tables.evaluation(groups, evaluated, policy, history="before"),
+        zero_shot=tables.evaluation(groups, evaluated, policy, history="never"),
         fine_tuning=tables.fine_tuning(groups, policy),
         cut=tables.cut_episodes(groups),
         guides=[drawn for group in groups for drawn in _guides(group)],

@@ -1,30 +1,23 @@
-"""Finds runs, reads them, and groups those that differ in nothing but their seed."""
+"""Finds runs and reads them: what a report knows of each, and of the runs they began with."""
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from deploy import schema
+from deploy.export.folder import is_exported
 from deploy.report.evaluations import Evaluation, read_evaluations
-from deploy.report.labels import labels_of
 from deploy.report.series import Metrics, read_metrics
 from repertory.errors import BadInput
 from repertory.run_directory import CONFIG, RunDirectory
 
 log = logging.getLogger(__name__)
 
-# What a group's runs may differ in: none of it changes what is learned, but by chance.
-_FREE = re.compile(r"seed|address|logging\..*|checkpoint\..*|initial\.(parent|checkpoint)")
-# Fine-tuning takes one run per task: they are one group, whose runs have different tasks, and
-# recipes named after them.
-_FREE_IN_CHILDREN = re.compile(r"tasks|held_out|recipe")
-_FREE_FROM_SCRATCH = re.compile(r"initial\.parent_tasks")
 _DERIVED = re.compile(r"-(?:finetune|scratch)(?:-.*)?$")
 
 
@@ -68,6 +61,22 @@ class ReportedRun:
     def from_scratch(self) -> bool:
         """Whether it is a baseline that takes nothing over from its parent."""
         return self.settings.get("initial.reuse") == "none"
+
+    @property
+    def trained_before(self) -> tuple[str, ...]:
+        """Tasks that the weights which it began with were trained on; none for most."""
+        if not self.parent or self.from_scratch:
+            return ()
+        return tuple(self.settings.get("initial.parent_tasks") or ())
+
+    def has_never_trained_on(self, task: str) -> bool:
+        """Whether neither it nor the run that it began with trained on a task."""
+        return task not in self.tasks and task not in self.trained_before
+
+    @property
+    def exported(self) -> bool:
+        """Whether it is an exported agent, which keeps nothing of its training."""
+        return is_exported(self.path)
 
     @property
     def recipe(self) -> str:
@@ -127,75 +136,17 @@ def _readable(run: Path) -> bool:
 
 def read(path: Path) -> ReportedRun:
     """Read a run; BadInput where its config cannot be read."""
-    directory = RunDirectory.open(path)
-    config, protocol = directory.read_config()
-    return ReportedRun(
-        path=path,
-        settings=schema.flatten(config.model_dump(mode="json")),
-        protocol=protocol,
+    run = read_settings(path)
+    directory = RunDirectory(path.expanduser())
+    return replace(
+        run,
         metrics=read_metrics(directory.metrics),
-        evaluations=read_evaluations(directory.evaluations),
+        evaluations=read_evaluations(directory.evaluations, run.trained_before),
     )
 
 
-def grouped(runs: Sequence[ReportedRun]) -> list[Group]:
-    """Group runs of the same settings, in the order in which their first ones come.
-
-    Pre-trained agents stand before those fine-tuned from them, and those before baselines.
-    """
-    by_settings: dict[str, list[ReportedRun]] = {}
-    for run in runs:
-        by_settings.setdefault(_identity(run), []).append(run)
-    members = sorted(
-        by_settings.values(), key=lambda runs: (bool(runs[0].parent), runs[0].from_scratch)
-    )
-    labels = _labels([runs[0] for runs in members])
-    return [
-        Group(index, label, sorted(runs, key=lambda run: (run.seed, run.name)))
-        for index, (label, runs) in enumerate(zip(labels, members, strict=True))
-    ]
-
-
-def differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the dotted paths whose values are not the same everywhere."""
-    paths = dict.fromkeys(path for one in settings for path in one)
-    return [
-        path
-        for path in paths
-        if any(one.get(path) != settings[0].get(path) for one in settings[1:])
-    ]
-
-
-def _identity(run: ReportedRun) -> str:
-    kept = {path: value for path, value in run.settings.items() if not _is_free(path, run)}
-    return json.dumps([bool(run.parent), run.recipe, kept], sort_keys=True)
-
-
-def _is_free(path: str, run: ReportedRun) -> bool:
-    """Whether runs of one group may differ in this setting."""
-    free = [_FREE]
-    if run.parent:
-        free.append(_FREE_IN_CHILDREN)
-    if run.from_scratch:
-        free.append(_FREE_FROM_SCRATCH)
-    return any(pattern.fullmatch(path) for pattern in free)
-
-
-def _labels(firsts: Sequence[ReportedRun]) -> list[str]:
-    """Name groups by their recipes, and by settings where recipes are the same."""
-    names = []
-    for run in firsts:
-        kind = " from scratch" if run.from_scratch else " fine-tuned"
-        names.append(run.recipe + (kind if run.parent else ""))
-    settings = [
-        {**run.settings, "tasks": list(run.tasks), "held_out": list(run.held_out)} for run in firsts
-    ]
-
-    def told(indices: Sequence[int]) -> list[str]:
-        paths = differing([settings[index] for index in indices])
-        return [path for path in paths if not _is_free(path, firsts[indices[0]])]
-
-    directories = [run.name for run in firsts]
-    return labels_of(
-        names, settings, told, directories, of_parents=any(run.parent for run in firsts)
-    )
+def read_settings(path: Path) -> ReportedRun:
+    """Read what a run was set to, without anything that it wrote while it ran."""
+    config, protocol = RunDirectory.open(path).read_config()
+    settings = schema.flatten(config.model_dump(mode="json"))
+    return ReportedRun(path, settings, protocol, Metrics(), ())

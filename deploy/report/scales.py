@@ -38,7 +38,7 @@ class Measure:
         """
 
         def score(one: Evaluation) -> float | None:
-            if one.trained_on != trained:
+            if one.history != ("trained" if trained else "never"):
                 return None
             if self.ranges is None:
                 return one.success
@@ -68,8 +68,12 @@ class Scale:
         measure = names.SUCCESS if ranges is None else names.RETURN
         zero, unit = (0.0, 1.0) if ranges is None else ranges[task]
         read = metric(f"eval/{policy}/{names.TASK}{task}/{measure}")
-        trained = group.index not in self.unseen
-        runs = [run for run in group.runs if (task in run.tasks) == trained]
+        unseen = group.index in self.unseen
+        runs = [
+            run
+            for run in group.runs
+            if (run.has_never_trained_on(task) if unseen else task in run.tasks)
+        ]
         found = [points for points in map(read, runs) if points is not None]
         return [(steps, (values - zero) / (unit - zero)) for steps, values in found]
 
@@ -83,9 +87,7 @@ def measures(
         Measure("success", "share of evaluation episodes that succeeded", None),
         Measure("human-normalised", "0 is random play, 1 a human (Wang et al. 2016)", human),
     ]
-    scratch = [run for group in groups for run in group.runs if run.from_scratch]
-    name, runs = ("reference", references) if references else ("scratch", scratch)
-    told = "the reference runs" if references else "the runs from scratch"
+    name, told, runs = _reference(groups, references)
     own = _own_ranges(groups, runs, policy)
     return [*found, Measure(f"{name}-normalised", f"0 is random play, 1 {told}", own)]
 
@@ -106,34 +108,70 @@ def scales(groups: Sequence[Group], measure: Measure, policy: str) -> list[Scale
 
 
 def remarks(groups: Sequence[Group], references: Sequence[ReportedRun], policy: str) -> list[str]:
-    """Return what is missing for reference runs to be a scale, a sentence each."""
-    if not references:
+    """Return what scores leave out, a sentence each: for want of a scale, or of evaluations."""
+    return [
+        *_of_the_scale(groups, references, policy),
+        *_of_seeds(groups, references, policy),
+    ]
+
+
+def _of_the_scale(
+    groups: Sequence[Group], references: Sequence[ReportedRun], policy: str
+) -> list[str]:
+    """Return what is missing for the reference runs, or those from scratch, to be a scale."""
+    name, told, runs = _reference(groups, references)
+    if not runs:
         return []
-    random, agent = _zeros_and_ones(groups, references, policy)
+    random, agent = _zeros_and_ones(groups, runs, policy)
     if not agent:
         return [
-            f"The reference runs have no {policy} evaluation, so nothing is normalised by them: "
-            f"repertory evaluate RUN --policy {policy} random."
+            f"{told[0].upper()}{told[1:]} have no {policy} evaluation, so nothing is normalised by "
+            f"them: repertory evaluate RUN --policy {policy} random."
         ]
     found = []
     unknown = [task for task in agent if task not in random]
     if unknown:
         found.append(
-            f"Not reference-normalised, because no run was evaluated with random play there: "
+            f"Not {name}-normalised, because no run was evaluated with random play there: "
             f"{_listed(unknown)}. To have it: repertory evaluate RUN --policy {policy} random."
         )
-    equal = [task for task in agent if random.get(task) == agent[task]]
-    if equal:
+    below = [task for task in agent if task in random and agent[task] <= random[task]]
+    if below:
         found.append(
-            "Not reference-normalised, because there the reference runs return what random play "
-            f"does: {_listed(equal)}."
+            f"Not {name}-normalised, because there {told} return no more than random play: "
+            f"{_listed(below)}. Between them no score could tell better from worse."
         )
     played = {one.task for g in groups for run in g.runs for one in run.evaluations}
     if not played & set(agent):
-        found.append(
-            f"No run of the report was evaluated on a task of the reference runs: {_listed(agent)}."
-        )
+        found.append(f"No run of the report was evaluated on a task of {told}: {_listed(agent)}.")
     return found
+
+
+def _of_seeds(groups: Sequence[Group], references: Sequence[ReportedRun], policy: str) -> list[str]:
+    """Return which tasks are in no score of a group, because some of its seeds lack them."""
+    found = []
+    for measure in measures(groups, references, policy):
+        for group in groups:
+            for trained in (True, False):
+                counts = _counts(group, policy, measure.judge(trained=trained))
+                most = max(counts.values(), default=0)
+                fewer = [task for task, count in counts.items() if 0 < count < most]
+                if fewer:
+                    found.append(
+                        f"Scores of {group.label} leave out what fewer of its seeds were evaluated "
+                        f"on ({policy}) than its other tasks: {_listed(fewer)}."
+                    )
+    return list(dict.fromkeys(found))
+
+
+def _reference(
+    groups: Sequence[Group], references: Sequence[ReportedRun]
+) -> tuple[str, str, Sequence[ReportedRun]]:
+    """Return what counts as 1: a word, what it is called, and its runs; without any, scratch's."""
+    if references:
+        return "reference", "the reference runs", references
+    scratch = [run for group in groups for run in group.runs if run.from_scratch]
+    return "scratch", "the runs from scratch", scratch
 
 
 def _listed(tasks: Sequence[str] | Mapping[str, float]) -> str:
@@ -153,7 +191,8 @@ def _own_ranges(
     groups: Sequence[Group], references: Sequence[ReportedRun], policy: str
 ) -> dict[str, tuple[float, float]]:
     random, agent = _zeros_and_ones(groups, references, policy)
-    return {t: (random[t], agent[t]) for t in agent if t in random and random[t] != agent[t]}
+    # An agent below random play would turn the scale round, and call the worse group the better.
+    return {t: (random[t], agent[t]) for t in agent if t in random and random[t] < agent[t]}
 
 
 def _mean_returns(runs: Sequence[ReportedRun], policy: str) -> dict[str, float]:
@@ -168,16 +207,20 @@ def _mean_returns(runs: Sequence[ReportedRun], policy: str) -> dict[str, float]:
     return {task: float(np.mean(v[max(v)])) for task, v in returns.items()}
 
 
+def _counts(group: Group, policy: str, judge: Judge) -> dict[str, int]:
+    """Return how many of a group's runs have a value, by task."""
+    named = dict.fromkeys(one.task for run in group.runs for one in run.evaluations)
+    return {task: len(values_of(group, task, policy, judge)) for task in named}
+
+
 def _shared(
     groups: Sequence[Group], policy: str, measure: Measure
 ) -> list[tuple[list[str], list[tuple[Group, bool]]]]:
     """Return sets of groups, and whether each was trained on the tasks that all of a set have."""
     sets: list[tuple[list[str], list[tuple[Group, bool]]]] = []
     for group in groups:
-        named = dict.fromkeys(one.task for run in group.runs for one in run.evaluations)
         for trained in (True, False):
-            judge = measure.judge(trained=trained)
-            counts = {task: len(values_of(group, task, policy, judge)) for task in named}
+            counts = _counts(group, policy, measure.judge(trained=trained))
             # A task that only some runs have played would leave those few alone to be scored.
             most = max(counts.values(), default=0)
             tasks = [task for task, count in counts.items() if count == most > 0]

@@ -15,6 +15,7 @@ from deploy.report.figures import Figure, figure
 from deploy.report.runs import Group
 from deploy.report.scales import Scale
 from repertory.scores.aggregates import (
+    RUNS_OF_INTERVAL,
     interquartile_mean,
     interval,
     performance_profile,
@@ -35,7 +36,7 @@ def profile(scale: Scale, generator: np.random.Generator) -> Figure:
     for group, scores in scale.scores.items():
         shares = performance_profile(scores, thresholds)
         low = high = np.full(len(thresholds), np.nan)
-        if len(scores) > 1:
+        if len(scores) >= RUNS_OF_INTERVAL:
             low, high = profile_band(scores, thresholds, generator)
         curves.append(Curve(group, thresholds, shares, low, high, [(thresholds, shares)]))
     label = f"share of runs and tasks above a {scale.measure.name} score"
@@ -56,8 +57,14 @@ def interquartile_means(
                 curves.append(curve)
     if not curves:
         return None
-    name = "Interquartile mean"
-    return figure(name, name, f"{scale.measure.name} score, {policy} evaluation", curves, LARGE)
+    name, note = "Interquartile mean", f"{scale.measure.name} score, {policy} evaluation"
+    zero_shot = {curve.group in scale.unseen for curve in curves}
+    if zero_shot == {True, False}:
+        note += (
+            "; zero-shot curves are over the steps of pre-training, the others over those of "
+            "fine-tuning or of training from scratch"
+        )
+    return figure(name, name, note, curves, LARGE)
 
 
 def _interquartile_mean(
@@ -80,7 +87,7 @@ def _interquartile_mean(
     for at_once in scores.transpose(2, 1, 0):
         middles.append(float(interquartile_mean(at_once)))
         drawn = interquartile_mean(resampled(at_once, generator, _RESAMPLES))
-        low, high = interval(drawn) if count > 1 else (np.nan, np.nan)
+        low, high = interval(drawn) if count >= RUNS_OF_INTERVAL else (np.nan, np.nan)
         lows.append(float(low))
         highs.append(float(high))
     middle = np.array(middles)

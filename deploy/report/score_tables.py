@@ -13,10 +13,21 @@ from deploy.report.runs import Group
 from deploy.report.scales import Measure, Scale
 from deploy.report.tables import Cell, Table, as_text
 from deploy.report.task_names import natural
-from repertory.scores.aggregates import STATISTICS, Estimate, estimate, improvement
+from repertory.scores.aggregates import (
+    RUNS_OF_INTERVAL,
+    RUNS_OF_VERDICT,
+    STATISTICS,
+    Estimate,
+    estimate,
+    improvement,
+)
 
 _LISTED = 4
 """So many groups are compared in a list of all pairs with their intervals, more in a square."""
+_NARROW = (
+    "With few seeds these intervals are too narrow, and narrower still where one seed learns "
+    "several tasks, which are resampled apart as if they were independent."
+)
 
 
 def per_task(measure: Measure, groups: Sequence[Group], policy: str) -> Table | None:
@@ -68,8 +79,9 @@ def aggregates(scale: Scale, groups: Sequence[Group], generator: np.random.Gener
     return Table(
         f"{name[0].upper()}{name[1:]} scores ({scale.measure.meaning}) over "
         f"{len(scale.tasks)} task{'s' if len(scale.tasks) > 1 else ''}. In brackets: 95 % "
-        "stratified bootstrap intervals, runs resampled within each task. Of the optimality gap, "
-        "less is better.",
+        "stratified bootstrap intervals, runs resampled within each task, from "
+        f"{RUNS_OF_INTERVAL} seeds on. {_NARROW}{_of_the_ends(scale)} Of the optimality gap, less "
+        "is better.",
         ["", "seeds", *STATISTICS],
         rows,
         row_groups=list(scale.scores),
@@ -97,7 +109,8 @@ def improvements(
     ]
     return Table(
         "Probability that a run of the first beats one of the second on a task, mean over tasks "
-        "(Mann-Whitney, ties count half); 0.5 is no difference.",
+        "(Mann-Whitney, ties count half); 0.5 is no difference. In brackets: 95 % stratified "
+        f"bootstrap intervals, from {RUNS_OF_INTERVAL} seeds a side on. {_NARROW}",
         ["", "probability"],
         rows,
     )
@@ -108,12 +121,17 @@ def _square(scale: Scale, groups: Sequence[Group], found: dict[tuple[int, int], 
     both = dict(found)
     for (first, second), one in found.items():
         both[second, first] = Estimate(1.0 - one.value, 1.0 - one.high, 1.0 - one.low)
+
+    def is_sure(row: int, column: int) -> bool:
+        one, fewest = both[row, column], min(len(scale.scores[side]) for side in (row, column))
+        return bool(fewest >= RUNS_OF_VERDICT and (one.low > 0.5 or one.high < 0.5))
+
     numbers = {index: str(number) for number, index in enumerate(scale.scores, 1)}
     rows = [
         (
             f"{numbers[row]} {_label(scale, groups, row)}",
             [
-                Cell(plain(both[row, column].value, 2), _is_sure(both[row, column]))
+                Cell(plain(both[row, column].value, 2), is_sure(row, column))
                 if row != column
                 else Cell(MISSING)
                 for column in scale.scores
@@ -124,7 +142,8 @@ def _square(scale: Scale, groups: Sequence[Group], found: dict[tuple[int, int], 
     return Table(
         "Probability that a run of the row beats one of the column on a task, mean over tasks "
         "(Mann-Whitney, ties count half); 0.5 is no difference. Bold where the 95 % stratified "
-        "bootstrap interval leaves 0.5 out; the intervals themselves are left out here.",
+        f"bootstrap interval leaves 0.5 out, from {RUNS_OF_VERDICT} seeds a side on; the intervals "
+        f"themselves are left out here. {_NARROW}",
         ["", *numbers.values()],
         rows,
         groups=[-1, *scale.scores],
@@ -132,8 +151,11 @@ def _square(scale: Scale, groups: Sequence[Group], found: dict[tuple[int, int], 
     )
 
 
-def _is_sure(one: Estimate) -> bool:
-    return bool(one.low > 0.5 or one.high < 0.5)
+def _of_the_ends(scale: Scale) -> str:
+    """Say that what counts as 0 and 1 is taken for certain, where runs were played for it."""
+    if scale.measure.ranges is None:
+        return ""
+    return " What counts as 0 and 1 is taken as certain: its own spread is in no interval."
 
 
 def _estimate(one: Estimate) -> str:

@@ -9,9 +9,9 @@ import numpy as np
 
 from deploy.report.comparisons import values_of
 from deploy.report.curves import by_seed, half_width
-from deploy.report.evaluations import Evaluation
+from deploy.report.evaluations import Evaluation, History
 from deploy.report.numbers import MISSING, compact, duration, percentage, plain, with_interval
-from deploy.report.runs import Group
+from deploy.report.runs import Group, ReportedRun
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,22 +71,22 @@ def evaluation(
     names: Sequence[str],
     policy: str,
     *,
-    trained: bool,
+    history: History,
 ) -> Table | None:
-    """Return the newest evaluations of trained or of unseen tasks, one column per group."""
+    """Return the newest evaluations of tasks of one history, one column per group."""
     shown = [
         (group, success)
         for group in groups
         for success in (True, False)
-        if _any(group, names, policy, trained=trained, success=success)
+        if _any(group, names, policy, history=history, success=success)
     ]
     random = any(_random(groups, task) for task in names)
     rows = []
     for task in names:
-        cells = [_cell(group, task, policy, trained, success) for group, success in shown]
+        cells = [_cell(group, task, policy, history, success) for group, success in shown]
         if all(cell.text == MISSING for cell in cells):
             continue
-        cells = _marked(groups, shown, task, policy, trained, cells)
+        cells = _marked(groups, shown, task, policy, history, cells)
         if random:
             values = _random(groups, task)
             cells.append(Cell(plain(float(np.mean(values))) if values else MISSING))
@@ -110,40 +110,51 @@ def fine_tuning(groups: Sequence[Group], policy: str) -> Table | None:
     if not children:
         return None
     tasks = list(dict.fromkeys(task for group in children for task in group.tasks))
-    parents = [
-        group
-        for group in groups
-        if not group.runs[0].parent and any(_values(group, task, policy, False) for task in tasks)
+    sides: list[tuple[Group, History]] = [
+        *((group, "never") for group in groups if group not in children),
+        *((group, "trained") for group in children),
     ]
-    shown = [*parents, *children]
+    shown = [
+        (group, history, success)
+        for group, history in sides
+        for success in (True, False)
+        if _any(group, tasks, policy, history=history, success=success)
+    ]
+    if not shown:
+        return None
     rows = []
     for task in tasks:
-        cells = [Cell(as_text(_values(group, task, policy, success=False))) for group in shown]
+        cells = [_cell(group, task, policy, history, success) for group, history, success in shown]
         rows.append((task, cells))
-    columns = ["task", *(f"{g.label}{', zero-shot' if g in parents else ''}" for g in shown)]
+    columns = ["task"]
+    for group, history, success in shown:
+        unseen = ", zero-shot" if history == "never" else ""
+        columns.append(f"{group.label}{unseen}: {'success' if success else 'return'}")
     return Table(
-        f"Mean {policy} return on the tasks that were fine-tuned to, ± half of the 95 % interval "
-        "over seeds.",
+        f"The tasks that were fine-tuned to: before (zero-shot), after, and from scratch ({policy} "
+        "evaluation), mean over seeds ± half of the 95 % interval over them.",
         columns,
         rows,
-        groups=[-1, *(group.index for group in shown)],
+        groups=[-1, *(group.index for group, _, _ in shown)],
     )
 
 
 def _reached(group: Group, policy: str, *, success: bool) -> str:
-    """Return the mean over tasks of the newest evaluations, over seeds."""
-    means = []
-    for runs in by_seed(group):
-        found = [
-            one.success if success else one.mean
-            for run in runs
-            for one in run.evaluations
-            if one.policy == policy and one.task in run.tasks
-        ]
-        values = [value for value in found if value is not None]
-        if values:
-            means.append(float(np.mean(values)))
-    return as_text(means, percent=success)
+    """Return the mean over tasks of the newest evaluations, over the seeds that have them all."""
+    seeds = [_newest(runs, policy, success=success) for runs in by_seed(group)]
+    whole = [values for values in seeds if values.keys() == set(group.tasks)]
+    return as_text([float(np.mean(list(v.values()))) for v in whole], percent=success)
+
+
+def _newest(runs: Sequence[ReportedRun], policy: str, *, success: bool) -> dict[str, float]:
+    """Return the newest value of every task that one seed's runs train on and were evaluated on."""
+    found = {
+        one.task: one.success if success else one.mean
+        for run in runs
+        for one in run.evaluations
+        if one.policy == policy and one.task in run.tasks
+    }
+    return {task: value for task, value in found.items() if value is not None}
 
 
 def as_text(values: Sequence[float], *, percent: bool = False) -> str:
@@ -154,22 +165,24 @@ def as_text(values: Sequence[float], *, percent: bool = False) -> str:
 
 
 def _values(
-    group: Group, task: str, policy: str, success: bool, trained: bool | None = None
+    group: Group, task: str, policy: str, success: bool, history: History | None = None
 ) -> list[float]:
     def judge(one: Evaluation) -> float | None:
-        if trained is not None and one.trained_on != trained:
+        if history is not None and one.history != history:
             return None
         return one.success if success else one.mean
 
     return values_of(group, task, policy, judge)
 
 
-def _any(group: Group, names: Sequence[str], policy: str, *, trained: bool, success: bool) -> bool:
-    return any(_values(group, task, policy, success, trained) for task in names)
+def _any(
+    group: Group, names: Sequence[str], policy: str, *, history: History, success: bool
+) -> bool:
+    return any(_values(group, task, policy, success, history) for task in names)
 
 
-def _cell(group: Group, task: str, policy: str, trained: bool, success: bool) -> Cell:
-    return Cell(as_text(_values(group, task, policy, success, trained), percent=success))
+def _cell(group: Group, task: str, policy: str, history: History, success: bool) -> Cell:
+    return Cell(as_text(_values(group, task, policy, success, history), percent=success))
 
 
 def _marked(
@@ -177,7 +190,7 @@ def _marked(
     shown: Sequence[tuple[Group, bool]],
     task: str,
     policy: str,
-    trained: bool,
+    history: History,
     cells: Sequence[Cell],
 ) -> list[Cell]:
     """Mark the best mean of each measure, where several groups have one."""
@@ -187,7 +200,7 @@ def _marked(
     for measure in (True, False):
         means = {}
         for place, (group, success) in enumerate(shown):
-            values = _values(group, task, policy, success, trained)
+            values = _values(group, task, policy, success, history)
             if success == measure and values:
                 means[place] = float(np.mean(values))
         if len(means) > 1 and len(set(means.values())) > 1:

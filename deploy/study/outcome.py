@@ -69,7 +69,7 @@ def outcome_table(ledger: Ledger, study: Study) -> Table:
 
 
 def _shown(values: list[float]) -> str:
-    """Return the mean over seeds with the half width of its 95 % interval, and how many."""
+    """Return the mean over seeds with half of its 95 % interval, from three on, and how many."""
     if not values:
         return "-"
     import numpy as np

@@ -34,6 +34,11 @@ class InitialConfig(Settings):
         return bool(self.parent) and self.reuse != "none"
 
     @property
+    def trained_before(self) -> tuple[str, ...]:
+        """Tasks that the weights which are taken over were trained on; none without such."""
+        return self.parent_tasks if self.loads else ()
+
+    @property
     def freezes(self) -> bool:
         """Whether the torso is never trained."""
         return self.loads and self.reuse == "frozen-torso"

@@ -19,10 +19,15 @@ from scipy import stats
 Statistic = Callable[[Float[np.ndarray, "*R S M"]], Float[np.ndarray, "*R"]]
 RESAMPLES = 2_000
 LEVEL = 0.95
+RUNS_OF_INTERVAL = 3
+"""Fewer runs have no interval. Two have Student's, 12.7 standard errors wide, which says nothing
+and hides the rest; and a bootstrapped one, which holds the truth every other time."""
+RUNS_OF_VERDICT = 4
+"""With fewer runs on a side a bootstrapped interval is too narrow to call one side the better."""
 
 
 class Estimate(NamedTuple):
-    """A number and the ends of its interval; NaN ends where one run tells nothing of others."""
+    """A number and the ends of its interval; NaN ends where runs are too few to tell of others."""
 
     value: float
     low: float
@@ -71,9 +76,13 @@ def resampled(
 def estimate(
     scores: Float[np.ndarray, "S M"], statistic: Statistic, generator: np.random.Generator
 ) -> Estimate:
-    """Return a statistic with its 95 % percentile interval over resampled runs."""
+    """Return a statistic with its 95 % percentile interval over resampled runs, from three on.
+
+    The tasks of a run are resampled apart, as if they were independent: where one seed learns them
+    together, the interval is narrower than it should be, and with few runs it is so anyway.
+    """
     value = float(statistic(scores))
-    if len(scores) < 2:
+    if len(scores) < RUNS_OF_INTERVAL:
         return Estimate(value, float("nan"), float("nan"))
     low, high = interval(statistic(resampled(scores, generator)))
     return Estimate(value, float(low), float(high))
@@ -112,9 +121,12 @@ def improvement(
     second: Float[np.ndarray, "S2 M"],
     generator: np.random.Generator,
 ) -> Estimate:
-    """Return the probability of improvement with its 95 % interval, both sides resampled."""
+    """Return the probability of improvement with its 95 % interval, both sides resampled.
+
+    There is none where a side has fewer than three runs.
+    """
     value = float(probability_of_improvement(first, second))
-    if min(len(first), len(second)) < 2:
+    if min(len(first), len(second)) < RUNS_OF_INTERVAL:
         return Estimate(value, float("nan"), float("nan"))
     drawn = probability_of_improvement(resampled(first, generator), resampled(second, generator))
     low, high = interval(drawn)
@@ -131,9 +143,9 @@ def interval(
 
 
 def student_interval(values: Float[np.ndarray, "S *K"]) -> Float[np.ndarray, "*K"]:
-    """Return the half width of the mean's 95 % interval by Student's t; NaN for one run."""
+    """Return the half width of the mean's 95 % interval by Student's t; NaN below three runs."""
     runs = len(values)
-    if runs < 2:
+    if runs < RUNS_OF_INTERVAL:
         return np.full(values.shape[1:], np.nan)
     error = values.std(axis=0, ddof=1) / np.sqrt(runs)
     return np.asarray(error * stats.t.ppf(0.5 + LEVEL / 2.0, runs - 1))

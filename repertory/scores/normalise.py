@@ -33,14 +33,16 @@ def normalised(
     """Return (return - random) / (reference - random) of every run and task.
 
     Raises:
-        ValueError: a reference agent that does not differ from random play in some task.
+        ValueError: a reference agent that does not play better than random in some task: a scale
+            that it were the upper end of would call the worse of two agents the better.
     """
     span = reference - random
-    if not np.all(np.isfinite(span)) or np.any(span == 0):
-        worst = int(np.flatnonzero(~np.isfinite(span) | (span == 0))[0])
+    above = np.isfinite(span) & (span > 0)
+    if not above.all():
+        worst = int(np.flatnonzero(~above)[0])
         raise ValueError(
             f"task {worst}: random play has {random[worst]:g} and the reference "
-            f"{reference[worst]:g}; nothing can be normalised by equal or unknown numbers"
+            f"{reference[worst]:g}; only a reference above random play makes a scale"
         )
     return np.asarray((returns - random) / span)
 

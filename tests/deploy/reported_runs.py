@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from deploy.report.runs import Group, ReportedRun, find, grouped, read
+from deploy.report.grouping import grouped
+from deploy.report.runs import Group, ReportedRun, find, read
 from deploy.report.scales import Scale, measures, scales
 from repertory.config import CountingConfig, RunConfig
 from repertory.metrics.jsonl import JsonlSink

@@ -265,6 +265,19 @@ def test_scores_of_these_weights_go_before_newer_ones_of_others(run, tmp_path):
     assert "| `counting/0` | 8.0, n = 1 |" in card
 
 
+def test_of_random_play_the_latest_goes_before_that_of_the_same_step(run, tmp_path):
+    copy = RunDirectory(tmp_path / "copy")
+    shutil.copytree(run.path, copy.path)
+    (file,) = copy.evaluations.glob("*.json")
+    body = json.loads(file.read_text())
+    later = body | {"env_steps": 0}
+    later["scores"] = [s | {"returns": [9.0]} for s in body["scores"] if s["policy"] == "random"]
+    (copy.evaluations / "step_000000000000-2999.json").write_text(json.dumps(later))
+    export(copy, tmp_path / "agent")
+    card = (tmp_path / "agent" / "README.md").read_text()
+    assert "| `counting/0` | 21.0 ± 0.0, n = 2 | 9.0, n = 1 |" in card
+
+
 def test_the_program_on_the_card_plays_the_first_episode_of_evaluations(
     exported, monkeypatch, capsys
 ):

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from reported_runs import TASKS, groups_in, reported_run
 
-from deploy.report.charts import MEDIUM, chart
+from deploy.report import page
+from deploy.report.charts import COLOURS, MEDIUM, chart, style_of
 from deploy.report.curves import curve_of
 from deploy.report.maps import TaskMap, cosine_maps, draw, guide_maps, strongest_guides
 from repertory.metrics.gradient_maps import GradientMap
@@ -108,3 +109,26 @@ def test_constant_and_single_values_are_drawn() -> None:
     svg = chart([flat, single], MEDIUM, "both")
     assert "nan" not in svg
     assert "<circle" in svg
+
+
+def test_groups_beyond_the_colours_have_strokes_of_their_own() -> None:
+    styles = [style_of(group) for group in range(4 * COLOURS)]
+    assert len(set(styles)) == len(styles)
+    assert styles[COLOURS - 1 : COLOURS + 1] == ["g7", "g0 s1"]
+    css = (Path(page.__file__).parent / "assets" / "page.css").read_text()
+    for stroke in range(1, 4):
+        for mark in (".line", ".swatch"):
+            assert f"{mark}.s{stroke} {{" in css
+    x = np.array([0.0, 1.0])
+    ninth = curve_of(COLOURS, [(x, x)], 10)
+    assert ninth is not None
+    assert '<path class="line g0 s1"' in chart([ninth], MEDIUM, "ninth")
+
+
+def test_the_legend_has_the_strokes_of_groups_beyond_the_colours(tmp_path: Path) -> None:
+    for index in range(COLOURS + 1):
+        reported_run(tmp_path, f"run{index}", recipe=f"r{index}")
+    text = page.render(groups_in(tmp_path), [], tmp_path / "report.html")
+    legend = text.partition('class="legend"')[2].partition("</nav>")[0]
+    assert '<i class="swatch g0"></i>r0<' in legend
+    assert '<i class="swatch g0 s1"></i>r8<' in legend

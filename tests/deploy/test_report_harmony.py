@@ -8,9 +8,10 @@ from pathlib import Path
 from reported_runs import made_up_rows, reported_run
 
 from deploy.report.figures import Figure
+from deploy.report.grouping import grouped
 from deploy.report.harmony import harmony
 from deploy.report.page import render
-from deploy.report.runs import Group, grouped, read
+from deploy.report.runs import Group, read
 
 
 def group_of(root: Path, endings: Sequence[str], *, flips: float = 3.0) -> list[Group]:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from reported_runs import groups_in, reported_run
 
-from deploy.report.runs import find, grouped, read
+from deploy.report.grouping import grouped
+from deploy.report.runs import find, read
 from repertory.recipes.studies import get_study
 
 

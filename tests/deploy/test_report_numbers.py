@@ -32,7 +32,7 @@ def test_tables_hold_means_over_seeds_and_mark_the_best(tmp_path: Path) -> None:
         b = reported_run(tmp_path, f"b{seed}", seed=seed, optimiser={"learning_rate": 0.5})
         evaluated(b, {"counting/0": [value - 5], "counting/9": [7.0]}, trained_on=True)
         evaluated(b, {"counting/0": [1.0, 2.0]}, policy="random")
-    table = tables.evaluation(groups_in(tmp_path), ["counting/0"], "greedy", trained=True)
+    table = tables.evaluation(groups_in(tmp_path), ["counting/0"], "greedy", history="trained")
     assert table is not None
     ((name, cells),) = table.rows
     assert name == "counting/0"
@@ -41,14 +41,25 @@ def test_tables_hold_means_over_seeds_and_mark_the_best(tmp_path: Path) -> None:
     assert [cell.best for cell in cells] == [True, False, False]
 
 
+def test_the_latest_random_play_counts_whatever_step_it_is_filed_under(tmp_path: Path) -> None:
+    run = reported_run(tmp_path, "run")
+    evaluated(run, {"counting/0": [1.0]}, policy="random", step=1_000)
+    evaluated(run, {"counting/0": [5.0]}, step=1_000)
+    evaluated(run, {"counting/0": [2.0]}, policy="random", step=0)
+    # Of weights those of the most steps count, however late others are evaluated.
+    evaluated(run, {"counting/0": [4.0]}, step=500)
+    found = {one.policy: one.mean for one in read(run.path).evaluations}
+    assert found == {"random": 2.0, "greedy": 5.0}
+
+
 def test_unseen_tasks_have_a_table_of_their_own(tmp_path: Path) -> None:
     run = reported_run(tmp_path, "run", held_out=["counting/7"])
     evaluated(run, {"counting/0": [1.0]})
     evaluated(run, {"counting/7": [9.0]}, trained_on=False)
     groups = groups_in(tmp_path)
     names = ["counting/0", "counting/7"]
-    seen = tables.evaluation(groups, names, "greedy", trained=True)
-    unseen = tables.evaluation(groups, names, "greedy", trained=False)
+    seen = tables.evaluation(groups, names, "greedy", history="trained")
+    unseen = tables.evaluation(groups, names, "greedy", history="never")
     assert seen is not None
     assert unseen is not None
     assert [name for name, _ in seen.rows] == ["counting/0"]
@@ -56,7 +67,7 @@ def test_unseen_tasks_have_a_table_of_their_own(tmp_path: Path) -> None:
 
 
 def test_scores_are_normalised_by_random_play_and_a_reference_of_ones_own(tmp_path: Path) -> None:
-    for seed, value in ((1, 10.0), (2, 20.0)):
+    for seed, value in ((1, 10.0), (2, 20.0), (3, 15.0)):
         run = reported_run(tmp_path / "runs", f"run{seed}", seed=seed)
         evaluated(run, {"counting/0": [value], "counting/1": [value]})
     evaluated(run, {"counting/0": [0.0], "counting/1": [5.0]}, policy="random")
@@ -65,9 +76,10 @@ def test_scores_are_normalised_by_random_play_and_a_reference_of_ones_own(tmp_pa
     groups = groups_in(tmp_path / "runs")
     (scale,) = scales_of(groups, [read(reference.path)])
     assert scale.measure.name == "reference-normalised"
-    np.testing.assert_allclose(scale.scores[0], [[0.25, 0.25], [0.5, 0.75]])
+    np.testing.assert_allclose(scale.scores[0], [[0.25, 0.25], [0.5, 0.75], [0.375, 0.5]])
     table = score_tables.aggregates(scale, groups, np.random.default_rng(0))
-    assert table.rows[0][1][1].text.startswith("0.38 [")
+    # Sorted: .25 .25 .375 .5 .5 .75, of which a quarter of six, one, is left out at each end.
+    assert table.rows[0][1][1].text.startswith("0.41 [")
 
 
 def test_default_atari_variants_are_normalised_by_a_human(tmp_path: Path) -> None:
@@ -266,6 +278,18 @@ def test_runs_of_one_seed_tuned_to_a_task_each_are_one_sample(tmp_path: Path) ->
     # 71, 81, 91 and 72, 82, 92: two seeds, of which no interval is shown.
     assert [cells[0].text, cells[1].text, cells[4].text] == ["2 (1, 2)", "3", "81.5"]
     assert [[run.seed for run in runs] for runs in by_seed(groups[0])] == [[1] * 3, [2] * 3]
+
+
+def test_a_seed_that_lacks_some_of_the_tasks_is_in_no_mean_of_the_overview(tmp_path: Path) -> None:
+    for seed, scores in (
+        (1, {"counting/0": [10.0], "counting/1": [20.0]}),
+        (2, {"counting/1": [50.0]}),
+    ):
+        successes = [True] if seed == 1 else [False]
+        evaluated(reported_run(tmp_path, f"run{seed}", seed=seed), scores, successes=successes)
+    ((_, cells),) = tables.overview(groups_in(tmp_path), "greedy").rows
+    # 15 and 100 % of seed 1; seed 2 alone would make it 32.5 and 50 %.
+    assert [cell.text for cell in cells[4:]] == ["15", "100 %"]
 
 
 def test_the_same_seed_twice_is_two_samples(tmp_path: Path) -> None:

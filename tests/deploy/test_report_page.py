@@ -160,6 +160,18 @@ def test_a_run_that_has_written_nothing_yet_has_a_page(command, tmp_path):
     assert page.count("svg") == 0
 
 
+def test_an_exported_agent_is_called_one_and_its_evaluations_are_shown(command, tmp_path):
+    run = reported_run(tmp_path, "agent", rows=[])
+    evaluated(run, {"counting/0": [7.25]})
+    (run.path / "manifest.json").write_text("{}")
+    assert command("report", "agent").code == 0
+    page = Reader((tmp_path / "agent" / "report.html").read_text())
+    said = "agent is an exported agent: it holds weights and evaluations, and no metrics"
+    assert said in page.words
+    assert "has written no metrics yet" not in page.words
+    assert "7.25" in page.words
+
+
 def test_a_run_of_another_version_in_a_folder_is_left_out_with_a_warning(command, tmp_path):
     for name in ("known", "other"):
         reported_run(tmp_path / "runs", name, rows=made_up_rows(1))

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from reported_runs import TASKS, groups_in, made_up_rows, reported_run
 
+from deploy.report.charts import SPARK
 from deploy.report.curves import curve_of, mean_over, metric, of_groups
+from deploy.report.figures import figure
 from deploy.report.runs import find
 from deploy.report.series import LIMIT, QUEUE_FILL, Series, read_metrics
 from repertory.errors import BadInput
@@ -124,7 +126,9 @@ def test_a_curve_is_the_mean_of_its_seeds_where_all_of_them_have_come(tmp_path: 
     # Standard deviation of 1, 2, 6 over the root of three, times Student's t of two degrees.
     np.testing.assert_allclose(curve.high - curve.middle, np.sqrt(7 / 3) * 4.302653, rtol=1e-6)
     np.testing.assert_allclose(curve.middle - curve.low, curve.high - curve.middle)
-    assert curve.last[0] == pytest.approx((1 + 10 + 2 + 10 + 6 + 6) / 3)
+    # At the line's end, where seeds 1 and 2 had not yet come to their last values.
+    assert curve.last[0] == pytest.approx((1 + 6 + 2 + 6 + 6 + 6) / 3)
+    assert curve.last[1] == pytest.approx(np.sqrt(7 / 3) * 4.302653)
 
 
 def test_two_seeds_have_no_interval() -> None:
@@ -134,6 +138,15 @@ def test_two_seeds_have_no_interval() -> None:
     assert np.isnan([curve.low, curve.high]).all()
     assert curve.last[0] == 1.5
     assert np.isnan(curve.last[1])
+
+
+def test_seeds_that_have_no_step_in_common_have_no_last_value() -> None:
+    x = np.array([0.0, 1.0])
+    curve = curve_of(0, [(x, x), (x + 5, x)], 10)
+    assert curve is not None
+    assert np.isnan(curve.last).all()
+    shown = figure("a", "a", "", [curve], SPARK, percent=True)
+    assert [reading.text for reading in shown.readings] == ["–"]
 
 
 def test_a_curve_of_many_points_is_thinned_and_still_ends_in_the_last_value() -> None:

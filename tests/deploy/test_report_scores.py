@@ -12,6 +12,7 @@ from reported_runs import evaluated, groups_in, reported_run, scales_of
 from deploy.report import score_figures, score_tables
 from deploy.report.runs import read
 from deploy.report.scales import measures, remarks
+from repertory.run_directory import RunDirectory
 
 
 def small_study(root: Path, seeds: tuple[int, ...] = (1, 2)) -> None:
@@ -74,6 +75,95 @@ def test_without_references_runs_from_scratch_are_the_reference(tmp_path: Path) 
     assert (scale.measure.name, scale.tasks) == ("reference-normalised", ["counting/8"])
 
 
+def test_a_reference_that_is_no_better_than_random_play_is_no_scale_and_that_is_said(
+    tmp_path: Path,
+) -> None:
+    """On task 9 fine-tuning is far the better, and on a scale turned round it would lose."""
+    small_study(tmp_path)
+    for seed in (1, 2):
+        run = RunDirectory(tmp_path / f"none-9-{seed}")
+        evaluated(run, {"counting/9": [1_000.0]}, policy="random")
+    groups = groups_in(tmp_path)
+    (scale,) = (one for one in scales_of(groups) if one.measure.ranges)
+    assert list(scale.tasks) == ["counting/8"]
+    (remark,) = remarks(groups, [], "greedy")
+    assert remark.startswith(
+        "Not scratch-normalised, because there the runs from scratch return no more than random "
+        "play: counting/9."
+    )
+
+
+def test_runs_from_scratch_without_random_play_are_no_scale_and_that_is_said(
+    tmp_path: Path,
+) -> None:
+    small_study(tmp_path)
+    for path in tmp_path.glob("*-9-*/evaluations/*.json"):
+        if '"random"' in path.read_text():
+            path.unlink()
+    (remark,) = remarks(groups_in(tmp_path), [], "greedy")
+    assert remark.startswith(
+        "Not scratch-normalised, because no run was evaluated with random play there: counting/9."
+    )
+
+
+def test_tasks_that_some_seeds_lack_are_in_no_score_and_that_is_said(tmp_path: Path) -> None:
+    for seed, tasks in ((1, ("counting/0", "counting/1")), (2, ("counting/1",))):
+        run = reported_run(tmp_path, f"run{seed}", seed=seed)
+        evaluated(run, dict.fromkeys(tasks, (1.0,)), successes=[True])
+    groups = groups_in(tmp_path)
+    assert [list(scale.tasks) for scale in scales_of(groups)] == [["counting/1"]]
+    assert remarks(groups, [], "greedy") == [
+        "Scores of made-up leave out what fewer of its seeds were evaluated on (greedy) than its "
+        "other tasks: counting/0."
+    ]
+
+
+@pytest.mark.parametrize(("seeds", "bands"), [((1, 2), 0), ((1, 2, 3), 1)])
+def test_scores_of_two_seeds_have_no_interval_anywhere(
+    tmp_path: Path, seeds: tuple[int, ...], bands: int
+) -> None:
+    for seed in seeds:
+        for kind in ("a", "b"):
+            rates = {"counting/0": 0.1 * seed, "counting/1": 0.2 * seed}
+            rows = [
+                {
+                    "env_steps": step,
+                    **{f"eval/greedy/task/{t}/success": rate for t, rate in rates.items()},
+                }
+                for step in (100, 200)
+            ]
+            run = reported_run(tmp_path, f"{kind}{seed}", seed=seed, recipe=kind, rows=rows)
+            for task, rate in rates.items():
+                won = [k < round(10 * rate) for k in range(10)]
+                evaluated(run, {task: [1.0] * 10}, successes=won)
+    groups = groups_in(tmp_path)
+    (scale,) = scales_of(groups)
+    generator = np.random.default_rng(0)
+    table = score_tables.aggregates(scale, groups, generator)
+    pairs = score_tables.improvements(scale, groups, generator)
+    assert pairs is not None
+    for text in (*(cell.text for cell in table.rows[0][1][1:]), pairs.rows[0][1][0].text):
+        assert text.count("[") == bands
+    course = score_figures.interquartile_means(scale, groups, "greedy", generator)
+    assert course is not None
+    for figure in (course, score_figures.profile(scale, generator)):
+        assert figure.picture.count('class="band g0"') == bands
+    assert "too narrow" in table.caption
+    assert "resampled apart" in table.caption
+    assert "too narrow" in pairs.caption
+
+
+def test_that_the_ends_of_a_scale_are_uncertain_too_is_said_where_they_were_played(
+    tmp_path: Path,
+) -> None:
+    small_study(tmp_path)
+    groups = groups_in(tmp_path)
+    for scale in scales_of(groups):
+        caption = score_tables.aggregates(scale, groups, np.random.default_rng(0)).caption
+        played = scale.measure.name == "scratch-normalised"
+        assert ("its own spread is in no interval" in caption) == played
+
+
 def test_normalised_scores_are_shown_per_task(tmp_path: Path) -> None:
     small_study(tmp_path, seeds=(1, 2, 3))
     groups = groups_in(tmp_path)
@@ -92,9 +182,9 @@ def test_normalised_scores_are_shown_per_task(tmp_path: Path) -> None:
 
 
 def test_every_pair_of_any_number_of_groups_is_compared(tmp_path: Path) -> None:
-    # Group k succeeds in k of 7 episodes, with both seeds on all tasks.
+    # Group k succeeds in k of 7 episodes, with every seed on all tasks; the third has but three.
     for rate in range(1, 8):
-        for seed in (1, 2):
+        for seed in (1, 2, 3) if rate == 3 else (1, 2, 3, 4):
             run = reported_run(tmp_path, f"{rate}-{seed}", seed=seed, recipe=f"r{rate}")
             for task in ("counting/0", "counting/1"):
                 evaluated(run, {task: [1.0] * 7}, successes=[k < rate for k in range(7)])
@@ -107,13 +197,14 @@ def test_every_pair_of_any_number_of_groups_is_compared(tmp_path: Path) -> None:
     for row, (_, cells) in enumerate(table.rows):
         for column, cell in enumerate(cells):
             expected = "–" if row == column else "1.00" if row > column else "0.00"
-            assert (cell.text, cell.best) == (expected, row != column)
+            assert (cell.text, cell.best) == (expected, row != column and 2 not in (row, column))
     assert "intervals themselves are left out" in table.caption
+    assert "from 4 seeds a side on" in table.caption
 
 
 def test_a_chance_difference_is_not_bold_in_the_square(tmp_path: Path) -> None:
     for group in range(5):
-        for seed in (1, 2, 3):
+        for seed in (1, 2, 3, 4):
             name = f"{group}-{seed}"
             run = reported_run(tmp_path, name, seed=seed, recipe=f"r{group}")
             rate = (group + seed) % 3
@@ -148,6 +239,31 @@ def test_interquartile_means_over_training_hold_zero_shot_scores_apart(tmp_path:
     assert found == {tasks: ["0.75"], unseen: ["0.30"]}
 
 
+def test_steps_of_pre_training_on_the_axis_of_fine_tuning_are_told_in_the_note(
+    tmp_path: Path,
+) -> None:
+    task = "counting/8"
+    rows = [
+        {"env_steps": step, f"eval/greedy/task/{task}/success": 0.5} for step in (100, 200, 300)
+    ]
+    parent = reported_run(tmp_path, "parent", rows=rows, held_out=[task])
+    evaluated(parent, {task: [1.0]}, successes=[True], trained_on=False)
+    generator = np.random.default_rng(0)
+
+    def note() -> str:
+        groups = groups_in(tmp_path)
+        (scale,) = scales_of(groups)
+        figure = score_figures.interquartile_means(scale, groups, "greedy", generator)
+        assert figure is not None
+        return figure.note
+
+    assert note() == "success score, greedy evaluation"
+    initial = {"parent": "parent", "reuse": "all"}
+    child = reported_run(tmp_path, "child", rows=rows, tasks=[task], initial=initial)
+    evaluated(child, {task: [1.0]}, successes=[True])
+    assert "zero-shot curves are over the steps of pre-training" in note()
+
+
 @pytest.mark.parametrize(
     ("played", "said"),
     [
@@ -155,7 +271,7 @@ def test_interquartile_means_over_training_hold_zero_shot_scores_apart(tmp_path:
         ({"greedy": {"counting/0": [3.0]}}, "no run was evaluated with random play there: count"),
         (
             {"greedy": {"counting/0": [3.0]}, "random": {"counting/0": [3.0]}},
-            "return what random play does: counting/0",
+            "return no more than random play: counting/0",
         ),
         (
             {"greedy": {"counting/5": [3.0]}, "random": {"counting/5": [1.0]}},

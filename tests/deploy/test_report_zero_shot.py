@@ -117,14 +117,34 @@ def test_the_level_of_the_parents_is_in_the_picture_of_a_task_that_is_tuned_to(
     without, with_level = panel.figures
     assert 'class="line level' not in without.picture
     (drawn,) = re.findall(
-        r'<path class="line level g(\d)" data-group="\d" data-name="zero-shot" d="(\S+) (\S+)L',
+        r'<path class="line level g(\d)" data-group="\d" data-name="[^"]*" d="(\S+) (\S+)L',
         with_level.picture,
     )
     assert int(drawn[0]) == level.group
     # 65 is above every curve: the picture reaches up to it.
     assert 0 < float(drawn[2]) < 40
-    assert [r.text for r in with_level.readings if r.level] == ["zero-shot 65"]
-    assert ">zero-shot</text>" in with_level.picture
+    assert [r.text for r in with_level.readings if r.level] == ["zero-shot, greedy 65"]
+    assert ">zero-shot, greedy</text>" in with_level.picture
+
+
+def test_training_episodes_have_the_level_of_sampled_play_and_no_other(tmp_path: Path) -> None:
+    parent = pretrained(tmp_path, "parent", 1, 60.0)
+    rows = [{**row, f"task/{HELD_OUT}/return": 5.0} for row in evaluations({HELD_OUT: [9.0, 9.0]})]
+    initial = {"parent": "parent", "reuse": "all"}
+    reported_run(tmp_path, "child", tasks=[HELD_OUT], rows=rows, initial=initial)
+
+    def levels() -> dict[str, list[str]]:
+        tasks = ["counting/0", "counting/1", HELD_OUT]
+        panels = figures.panels(groups_in(tmp_path), tasks, "greedy")
+        return {
+            panel.title: [r.text for one in panel.figures for r in one.readings if r.level]
+            for panel in panels
+        }
+
+    greedy, training = "Return, greedy evaluation", "Return, training episodes"
+    assert levels() == {greedy: ["zero-shot, greedy 60"], training: []}
+    evaluated(parent, {HELD_OUT: [40.0]}, policy="sampled", trained_on=False)
+    assert levels() == {greedy: ["zero-shot, greedy 60"], training: ["zero-shot, sampled 40"]}
 
 
 @pytest.mark.parametrize("place", ["runs", "moved"])

@@ -36,5 +36,16 @@ def test_successes_stand_beside_the_returns_of_each_policy() -> None:
     assert beyond.split().count("-") == 3
 
 
+def test_a_task_that_the_weights_were_trained_on_before_is_not_unseen() -> None:
+    scores = [score(f"pointmass/{name}", "greedy", ()) for name in ("door", "near", "beyond")]
+    output = io.StringIO()
+    table = score_table(scores, {"pointmass/door"}, {"pointmass/near"})
+    Console(width=120, file=output).print(table)
+    door, near, beyond = output.getvalue().splitlines()[1:4]
+    assert "trained before" in near
+    assert "unseen" in beyond
+    assert "unseen" not in near + door
+
+
 def test_tasks_that_know_no_success_have_no_column_for_it() -> None:
     assert "success" not in shown(score("pointmass/door", "greedy", ()))

@@ -82,6 +82,15 @@ def test_the_table_has_the_mean_over_seeds_with_student_s_interval(tmp_path: Pat
     ]
 
 
+def test_two_seeds_have_no_interval_as_in_a_report(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "study", STUDY.name, jobs_of(STUDY, 2))
+    ledger.directory.mkdir()
+    for job in ledger.jobs:
+        evaluated(ledger.directory / job.name, job.steps, score(TASK, 10.0 + job.seed))
+        ledger.set(job, status="done")
+    assert list(outcome_table(ledger, STUDY).columns[3].cells) == ["11.5 (2)", "11.5 (2)"]
+
+
 def test_what_is_not_done_has_no_place_in_the_table(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "study", STUDY.name, jobs_of(STUDY, 1))
     ledger.directory.mkdir()

@@ -43,13 +43,8 @@ def test_random_play_scores_zero_and_the_reference_one():
     np.testing.assert_allclose(scores, [[0, 0], [1, 1], [0.5, 0.5]])
 
 
-def test_a_reference_that_plays_worse_than_random_turns_the_scale_round():
-    scores = normalised(np.array([[5.0]]), np.array([10.0]), np.array([0.0]))
-    assert scores == [[0.5]]
-
-
-@pytest.mark.parametrize("reference", [1.7, float("nan")])
-def test_a_reference_equal_to_random_play_is_refused(reference):
+@pytest.mark.parametrize("reference", [1.7, 0.5, float("nan")])
+def test_a_reference_that_is_not_above_random_play_is_refused(reference):
     with pytest.raises(ValueError, match=r"task 0: random play has 1\.7"):
         normalised(np.array([[2.0]]), np.array([1.7]), np.array([reference]))
 
@@ -136,11 +131,16 @@ def test_intervals_agree_with_the_bootstrap_of_scipy(name):
     assert ours.low < ours.value < ours.high
 
 
-def test_one_run_has_a_value_and_no_interval():
-    one = aggregates.estimate(WORKED[:1], aggregates.mean, np.random.default_rng(0))
-    assert one.value == pytest.approx(0.55)
-    assert np.isnan([one.low, one.high]).all()
-    assert np.isnan(aggregates.student_interval(WORKED[:1])).all()
+@pytest.mark.parametrize(("runs", "known"), [(1, False), (2, False), (3, True)])
+def test_fewer_than_three_runs_have_a_value_and_no_interval(runs, known):
+    few, generator = WORKED[:runs], np.random.default_rng(0)
+    found = aggregates.estimate(few, aggregates.mean, generator)
+    assert found.value == pytest.approx(few.mean())
+    against = aggregates.improvement(few, WORKED, generator)
+    turned = aggregates.improvement(WORKED, few, generator)
+    for one in (found, against, turned):
+        assert np.isfinite([one.low, one.high]).all() == known
+    assert np.isfinite(aggregates.student_interval(few)).all() == known
 
 
 def test_a_profile_falls_from_one_to_zero_and_counts_strictly():

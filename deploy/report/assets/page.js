@@ -2,6 +2,7 @@
   "use strict";
   const legend = document.querySelector(".legend");
   const groups = [...legend.querySelectorAll("span")].map((part) => part.textContent.trim());
+  const styles = [...legend.querySelectorAll(".swatch")].map((swatch) => swatch.className);
   const tasks = [...document.querySelectorAll(".task")];
 
   if (new Set([...document.querySelectorAll("figure.task")].map((f) => f.dataset.name)).size > 1) {
@@ -63,7 +64,7 @@
     for (const [group, text] of rows) {
       const row = document.createElement("div");
       const swatch = document.createElement("i");
-      swatch.className = "swatch g" + (group % 8);
+      swatch.className = styles[group] || "swatch";
       row.append(swatch, text + (groups.length > 1 ? "  " + groups[group] : ""));
       readOut.append(row);
     }
