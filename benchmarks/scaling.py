@@ -125,9 +125,9 @@ class Puller:
     """Ray actor that pulls the weights now and then, in the way of a worker."""
 
     def __init__(self, learner: Any) -> None:
-        from deploy.cluster.worker_host import LearnerWeights
+        from deploy.cluster.worker_host import Answers, LearnerWeights
 
-        self._weights = LearnerWeights(learner)
+        self._weights = LearnerWeights(learner, Answers())
         # A worker hears of a newer version from a receipt; this one always asks.
         self._weights.announced = 10**12
 

@@ -60,11 +60,12 @@ class FailureBudget:
 class ContainedLanes:
     """Lanes (`repertory.ports.Lanes`) that outlive their environments.
 
-    A lane fails when its environment raises or answers with numbers that are not finite. The step
-    under way is then given out as one that resets: not valid, no reward, and the observation is
-    the first of a rebuilt environment. What was played before it stays, bootstrapped from the last
-    good observation like an episode cut by a time limit; the episode itself is not counted. Lanes
-    of a task that is given up stand still: their steps are not valid and their observations zero.
+    A lane fails when its environment raises, or answers with numbers that are not finite or with
+    an observation of another shape or type than its task's. The step under way is then given out as
+    one that resets: not valid, no reward, and the observation is the first of a rebuilt
+    environment. What was played before it stays, bootstrapped from the last good observation like
+    an episode cut by a time limit; the episode itself is not counted. Lanes of a task that is given
+    up stand still: their steps are not valid and their observations zero.
     """
 
     def __init__(
@@ -73,6 +74,9 @@ class ContainedLanes:
         """Contain `lanes`; a worker's groups of lanes share one budget."""
         self._lanes = lanes
         self._specs = [tasks[int(index)] for index in lanes.task]
+        # Observations of all lanes are one array, so that they have this in common.
+        shown = self._specs[0].observation
+        self._form = shown.shape, np.dtype(shown.dtype)
         self._budget = budget
         self._pending: list[EnvironmentFault] = []
         self.task = lanes.task
@@ -81,6 +85,8 @@ class ContainedLanes:
     def reset(self) -> np.ndarray:
         """Start every lane; what fails in it is reported with the first step."""
         observation = np.array(self._lanes.reset())
+        if trouble := self._misfit(observation):
+            observation = self._refused(trouble)
         for lane, reason in self._failures(observation, None).items():
             observation[lane] = self._recovered(lane, reason)
         return self._still(observation)
@@ -88,6 +94,8 @@ class ContainedLanes:
     def step(self, action: np.ndarray) -> StepResult:
         """Step every lane that is not given up."""
         result = self._lanes.step(action)
+        if trouble := self._misfit(result.observation):
+            result = dataclasses.replace(result, observation=self._refused(trouble))
         failed = self._failures(result.observation, result.reward)
         if not failed and not self._budget.given_up:
             if self._pending:
@@ -111,6 +119,24 @@ class ContainedLanes:
             episodes=tuple(e for e in result.episodes if np.isfinite(e.raw_return)),
             faults=self._drained(),
         )
+
+    def _misfit(self, observation: np.ndarray) -> str:
+        """Return what the observations of all lanes are like, if not like what the tasks have."""
+        shape, dtype = self._form
+        if observation.shape[1:] == shape and observation.dtype == dtype:
+            return ""
+        return (
+            f"gave observations of {observation.dtype} {observation.shape[1:]}, where the task's "
+            f"are {dtype} {shape}"
+        )
+
+    def _refused(self, trouble: str) -> np.ndarray:
+        """Note that every lane failed, and return what stands for its observation until renewed."""
+        for lane, spec in enumerate(self._specs):
+            failure = EnvironmentFailure(f"{spec.name} (lane {lane}) {trouble}")
+            self._lanes.failures.note(lane, failure)
+        shape, dtype = self._form
+        return np.zeros((len(self._specs), *shape), dtype)
 
     def _failures(self, observation: np.ndarray, reward: np.ndarray | None) -> dict[int, str]:
         """Return the lanes that failed by themselves or by their numbers, with the reasons."""
@@ -141,9 +167,12 @@ class ContainedLanes:
                 reason = str(self._lanes.failures.of(lane, error))
                 log.info("%s", reason, exc_info=error)
                 continue
-            if np.isfinite(first).all():
+            if trouble := self._misfit(first[None]):
+                reason = f"{spec.name} (lane {lane}) {trouble}"
+            elif np.isfinite(first).all():
                 return first
-            reason = f"{spec.name} (lane {lane}) began with an observation that is not finite"
+            else:
+                reason = f"{spec.name} (lane {lane}) began with an observation that is not finite"
 
     def _idle(self) -> np.ndarray:
         return np.isin(self.task, list(self._budget.given_up))

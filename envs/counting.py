@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from envs.box_actions import check_box
-from envs.failures import LaneFailures
+from envs.failures import LaneFailures, put
 from envs.same_tasks import check_same_tasks
 from repertory.config import CountingConfig
 from repertory.errors import BadInput, EnvironmentFailure
@@ -105,6 +105,8 @@ class CountingLanes:
             reward[failing] = np.nan
         elif settings.fail_how == "nan_observation":
             observation[failing] = np.nan
+        elif settings.fail_how in ("wrong_shape", "wrong_dtype"):
+            self._misshape(failing, observation)
         return StepResult(
             observation=observation,
             reward=reward,
@@ -134,6 +136,15 @@ class CountingLanes:
             for lane, name in enumerate(self._names)
             if name == settings.fail_task and lane not in self.failures.out
         ]
+
+    def _misshape(self, failing: list[int], observation: np.ndarray) -> None:
+        for lane in failing:
+            row = observation[lane]
+            short = self._settings.fail_how == "wrong_shape"
+            try:
+                put(row[:1] if short else row.astype(np.int64), row)
+            except ValueError as error:
+                self.failures.note(lane, error)
 
     def _failure(self, lane: int) -> EnvironmentFailure:
         return EnvironmentFailure(

@@ -16,6 +16,22 @@ from repertory.ports import Lanes
 log = logging.getLogger(__name__)
 
 
+def put(answer: np.ndarray, row: np.ndarray) -> None:
+    """Write the observation that an environment answered to its row among those of all lanes.
+
+    Raises:
+        ValueError: it has another shape or type. numpy alone would spread a part of an observation
+            over the row, and cast; of floating-point numbers the precision may differ.
+    """
+    same = answer.dtype == row.dtype or answer.dtype.kind == row.dtype.kind == "f"
+    if answer.shape != row.shape or not same:
+        raise ValueError(
+            f"an observation of {answer.dtype} {answer.shape}, where the task's are {row.dtype} "
+            f"{row.shape}"
+        )
+    row[...] = answer
+
+
 class LaneFailures:
     """The failures of one step, by lane; held by the lanes themselves.
 

@@ -6,6 +6,7 @@ import queue
 import threading
 from collections.abc import Callable
 
+from repertory.errors import NumericalFailure
 from repertory.ports import Batch, BatchSource, Learner
 from repertory.types import Weights
 
@@ -29,7 +30,11 @@ class LearnerLoop:
 
     def update(self, batch: Batch) -> None:
         """Learn from one batch and publish when it is time."""
-        self._learner.update(batch, min(1.0, self._progress()))
+        try:
+            self._learner.update(batch, min(1.0, self._progress()))
+        except NumericalFailure as failure:
+            failure.batch = batch
+            raise
         self.updates += 1
         if self.updates % self._publish_every == 0:
             self.publish()

@@ -29,6 +29,11 @@ class NumericalFailure(RepertoryError):
 
     exit_code = 4
 
+    def __init__(self, sentence: str) -> None:
+        super().__init__(sentence)
+        self.batch: object = None
+        """What the last update was to learn from; whoever catches the error may keep it."""
+
 
 class ClusterFailure(RepertoryError):
     """A part of the run died and cannot come back, or the cluster cannot be reached."""

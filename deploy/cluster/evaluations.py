@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 
-from deploy.cluster.faults import ANSWER_S, first_line
+from deploy.cluster.faults import ANSWER_S, in_a_line
 from deploy.cluster.nodes import suiting
 from deploy.cluster.remote_classes import remote_class
 from deploy.cluster.worker_door import Published
@@ -76,7 +76,7 @@ class Evaluations:
         try:
             scores, films = ray.get(self._pending, timeout=ANSWER_S)
         except ray.exceptions.RayError as error:
-            self._give_up(first_line(error))
+            self._give_up(in_a_line(error))
             return
         self._pending, self._placed = None, True
         self._recorder.evaluation(self._env_steps, self._updates, scores, films)

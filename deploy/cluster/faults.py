@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import re
+from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
 
 import ray
@@ -22,6 +25,26 @@ class PartnerLost(PartLost):
 
 ANSWER_S = 60.0
 """The learner's event loop answers in milliseconds; a minute without an answer means it is lost."""
+START_S = 300.0
+"""For a process to be there, with all that it builds."""
+STATE_S = 300.0
+"""For a replay's contents to be read or restored."""
+OPEN_S = 3 * START_S + STATE_S
+"""Before learners learn, the driver waits for their processes, for their meeting, and for the start
+of each, which restores: workers, built meanwhile, wait for their first answer so long.
+"""
+
+_NODE = re.compile(r"IP: ([^,)\s]+).*? was ([\d.]+)GB used / ([\d.]+)GB")
+_LARGEST = re.compile(r"^PID\tMEM\(GB\)\tCOMMAND\n\d+\t([\d.]+)\t(\S+)", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How a worker's process ended."""
+
+    reason: str
+    for_memory: bool = False
+    """Whether Ray chose it because its node was short of memory, whoever had taken that."""
 
 
 def first_line(error: BaseException) -> str:
@@ -45,15 +68,45 @@ def cause_of(error: Any) -> BaseException:
     return RuntimeError(f"{type(cause).__name__}: {first_line(cause)}")
 
 
-def why_ended(running: Any) -> str:
+def in_a_line(error: BaseException) -> str:
+    """Return what is worth knowing of what Ray says of an actor that is gone."""
+    match error:
+        case ray.exceptions.OutOfMemoryError():
+            return _killed_for_memory(str(error))
+        case ray.exceptions.ActorDiedError():
+            # First a line that says nothing, then names and numbers, each after a tab.
+            _, *lines = str(error).strip().splitlines() or [""]
+            said = [line.strip() for line in lines if line.strip() and not line.startswith("\t")]
+            return said[0] if said else first_line(error)
+        case _:
+            return first_line(error)
+
+
+def _killed_for_memory(text: str) -> str:
+    node, largest = _NODE.search(text), _LARGEST.search(text.replace("users: PID", "users:\nPID"))
+    if node is None:
+        return "killed by Ray because its node was short of memory"
+    address, used, limit = node.groups()
+    sentence = (
+        f"killed by Ray because node {address} was short of memory "
+        f"({float(used):.1f} of {float(limit):.1f} GB)"
+    )
+    if largest is None:
+        return sentence
+    return f"{sentence}; most had {PurePath(largest[2]).name}, {float(largest[1]):.1f} GB"
+
+
+def why_ended(running: Any) -> End:
     """Return why a worker's process died; raise what its own code raised, for that would recur."""
     try:
         ray.get(running, timeout=ANSWER_S)
     except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, ray.exceptions.RayError | ClusterFailure):
-            # The learner did not answer it; whether the learner lives, the next heartbeat tells.
-            return first_line(error.cause)
+        # Where the learner did not answer it: whether that lives, the next heartbeat tells.
+        if isinstance(error.cause, ClusterFailure):
+            return End(first_line(error.cause))
+        if isinstance(error.cause, ray.exceptions.RayError):
+            return End(f"no answer from the learner: {in_a_line(error.cause)}")
         raise cause_of(error) from error
     except ray.exceptions.RayError as error:
-        return first_line(error)
-    return "ended by itself"
+        return End(in_a_line(error), for_memory=isinstance(error, ray.exceptions.OutOfMemoryError))
+    return End("ended by itself")

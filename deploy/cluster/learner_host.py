@@ -15,7 +15,7 @@ import numpy as np
 import ray
 
 from deploy import build
-from deploy.cluster.faults import ANSWER_S, PartnerLost
+from deploy.cluster.faults import PartnerLost
 from deploy.cluster.joined import without_contents
 from deploy.cluster.messages import Heartbeat, Report
 from deploy.cluster.replay_host import RemoteExperience
@@ -60,10 +60,9 @@ class LearnerHost:
         self._config = RunConfig.model_validate_json(config_json)
         torch.set_num_threads(self._config.learner.threads)
         tasks = build.tasks_of(self._config)
-        self._replay = replay
         self._experience: Experience = (
-            RemoteExperience(self._replay)
-            if self._replay is not None
+            RemoteExperience(replay)
+            if replay is not None
             else build.experience(share_of(self._config, rank), tasks)
         )
         self._door = WorkerDoor(self._experience, version_delay=self._config.actors.version_delay)
@@ -125,8 +124,8 @@ class LearnerHost:
                 contents = build.saves_contents(self._config)
                 self._experience.restore(experience if contents else without_contents(experience))
         self._loop.publish()
-        if self._replay is not None:
-            ray.get(self._replay.open.remote(), timeout=ANSWER_S)
+        if isinstance(self._experience, RemoteExperience):
+            self._experience.open()
         self._thread = threading.Thread(target=self._run, name="updates", daemon=True)
         self._thread.start()
 
@@ -187,8 +186,8 @@ class LearnerHost:
             self._put_mask_version = weights.mask_version
         published = Published(light, [ray.put(weights.vector)], self._masks)
         self._door.publish(published)
-        if self._replay is not None:
-            ray.get(self._replay.publish.remote(published), timeout=ANSWER_S)
+        if isinstance(self._experience, RemoteExperience):
+            self._experience.publish(published)
 
     async def stop(self) -> None:
         """End updates after the one that is under way."""

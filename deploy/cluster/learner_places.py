@@ -13,6 +13,7 @@ from ray.util.placement_group import PlacementGroup, placement_group, remove_pla
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from deploy.cluster import nodes
+from repertory.config import RunConfig
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +21,30 @@ ROOM_S = 10.0
 """So long a node is waited for that could hold both and is not free: the cores of a learner that
 was killed a moment ago are given back within seconds.
 """
+
+
+def gpus_of_each(config: RunConfig) -> int:
+    """Return how many GPUs each learner of a run takes, as the cluster is now."""
+    if config.learner.device == "cpu":
+        return 0
+    return int(config.learner.device == "cuda" or _gpus_there() >= config.learner.count)
+
+
+def warn_of_missing_gpus(config: RunConfig, gpus: int) -> None:
+    """Say that learners which take `gpus` each wait for them: a node that had some may be gone."""
+    wanted, there = gpus * config.learner.count, _gpus_there()
+    if wanted > there:
+        log.warning(
+            "the run began with %d GPU(s) for its learner(s) and the cluster has %d now: it waits "
+            "for a node that has them; to go on without, stop it and resume it with "
+            "--learner.device cpu",
+            wanted,
+            there,
+        )
+
+
+def _gpus_there() -> int:
+    return int(ray.cluster_resources().get("GPU", 0))
 
 
 class LearnerPlaces:

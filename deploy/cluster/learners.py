@@ -12,10 +12,12 @@ import ray
 from deploy import build
 from deploy.cluster.faults import (
     ANSWER_S,
+    START_S,
+    STATE_S,
     PartLost,
     PartnerLost,
     cause_of,
-    first_line,
+    in_a_line,
     last_line,
 )
 from deploy.cluster.joined import (
@@ -25,10 +27,10 @@ from deploy.cluster.joined import (
     without_contents,
 )
 from deploy.cluster.learner_host import LearnerHost
-from deploy.cluster.learner_places import LearnerPlaces
+from deploy.cluster.learner_places import LearnerPlaces, gpus_of_each, warn_of_missing_gpus
 from deploy.cluster.messages import Heartbeat, Report
 from deploy.cluster.remote_classes import remote_class
-from deploy.cluster.replay_host import STATE_S, ReplayHost, ReplayLost
+from deploy.cluster.replay_host import ReplayHost, ReplayLost
 from deploy.cluster.versions import VersionCheck
 from deploy.cluster.worker_door import Published
 from deploy.experts import expert_arrays
@@ -40,7 +42,6 @@ from repertory.ports import State
 
 log = logging.getLogger(__name__)
 
-START_S = 300.0
 CHECKPOINT_S = STATE_S + ANSWER_S
 """A learner may wait so long for its replay's contents: what is slow must not count as lost."""
 CAUSE_S = 1.0
@@ -50,12 +51,14 @@ CAUSE_S = 1.0
 class Learners:
     """Every question goes to all learners at once and has a deadline.
 
-    `cure` is what a user can do when one is lost, for the sentence that ends the run.
+    `cure` is what a user can do when one is lost, for the sentence that ends the run. Each takes
+    `gpus`, by default what the cluster can give.
     """
 
-    def __init__(self, config: RunConfig, cure: str) -> None:
+    def __init__(self, config: RunConfig, cure: str, gpus: int | None = None) -> None:
         self._config = config
         self._cure = cure
+        self._gpus = gpus_of_each(config) if gpus is None else gpus
         self._hosts: list[Any] = []
         self._replays: list[Any] = []
         self._places: LearnerPlaces | None = None
@@ -72,7 +75,8 @@ class Learners:
         # has their weights in its own.
         experts = expert_arrays(self._config) if state is None else []
         initial = initial_weights(self._config) if state is None else None
-        gpus = _gpus_of_each(self._config)
+        gpus = self._gpus
+        warn_of_missing_gpus(self._config, gpus)
         learner, beside = remote_class(LearnerHost), remote_class(ReplayHost)
         if self._config.address:
             self._places = LearnerPlaces(gpus, apart=apart)
@@ -130,11 +134,12 @@ class Learners:
             ) from error
         except ray.exceptions.RayTaskError as error:
             raise self._with_cure(cause_of(error)) from error
-        except ray.exceptions.RayActorError as error:
+        except ray.exceptions.RayError as error:
+            # Not of actors' errors alone: one killed for want of memory is told of by another kind.
             if getattr(error, "actor_init_failed", False):
                 raise ClusterFailure(f"the learner cannot be built: {last_line(error)}") from error
             raise PartLost(
-                f"the learner died when asked {what} ({first_line(error)}); {self._cure}"
+                f"the learner died when asked {what} ({in_a_line(error)}); {self._cure}"
             ) from error
 
     def _with_cure(self, failure: BaseException) -> BaseException:
@@ -231,10 +236,3 @@ def _states_for(state: State | None, learners: int) -> list[State | None]:
         shares = [without_contents(state["experience"]), *([None] * (learners - 1))]
     slim = {key: state[key] for key in ("learner", "counters")}
     return [slim | {"experience": share} for share in shares]
-
-
-def _gpus_of_each(config: RunConfig) -> int:
-    if config.learner.device == "cpu":
-        return 0
-    wanted = config.learner.device == "cuda"
-    return int(wanted or ray.cluster_resources().get("GPU", 0) >= config.learner.count)

@@ -13,7 +13,8 @@ import ray
 from ray.autoscaler.sdk import request_resources
 
 from deploy import process_end
-from deploy.address import probe, token_hint
+from deploy.address import greet, token_hint
+from deploy.cluster.faults import first_line
 from deploy.cluster.object_stores import object_store_bytes
 from deploy.worker_numbers import follows_cluster, other_cores, planned_workers
 from repertory.config import RunConfig
@@ -60,22 +61,29 @@ def _start(config: RunConfig) -> None:
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     os.environ.pop("RAY_ADDRESS", None)
     gpus = None if config.learner.device != "cpu" else 0
-    ray.init(
-        # A cluster of our own, also where another one runs on this machine: Ray would join that.
-        address="local",
-        # Logical: workers and learner share the cores there are, and none may wait for a slot.
-        num_cpus=cores_of(config),
-        num_gpus=gpus,
-        include_dashboard=False,
-        object_store_memory=object_store_bytes(config),
-        log_to_driver=False,
-        logging_level="error",
-    )
+    try:
+        ray.init(
+            # A cluster of our own, also where Ray would join another one on this machine.
+            address="local",
+            # Logical: workers and learner share the cores there are, and none may wait for a slot.
+            num_cpus=cores_of(config),
+            num_gpus=gpus,
+            include_dashboard=False,
+            object_store_memory=object_store_bytes(config),
+            log_to_driver=False,
+            logging_level="error",
+        )
+    except Exception as error:  # bare ones among them, where a start has taken Ray too long
+        ray.shutdown()
+        raise ClusterFailure(
+            f"Ray did not start on this machine ({first_line(error)}); where the machine is busy, "
+            "try again later"
+        ) from error
 
 
 def join(address: str) -> None:
     """Connect to a cluster that runs. Raises ClusterFailure where nothing answers or lets us in."""
-    probe(address)
+    greet(address)
     try:
         ray.init(address=address, log_to_driver=False, logging_level="error")
     except (ConnectionError, ray.exceptions.AuthenticationError) as error:

@@ -11,14 +11,12 @@ import ray
 from jaxtyping import Int64
 
 from deploy import build
-from deploy.cluster.faults import ANSWER_S, PartLost
+from deploy.cluster.faults import ANSWER_S, STATE_S, PartLost, in_a_line
 from deploy.cluster.worker_door import Published, Receipt, WorkerDoor
 from deploy.several_learners import share_of
 from repertory.config import RunConfig
 from repertory.ports import Batch, State
 from repertory.types import EnvironmentFault, EpisodeRecord, Unroll, Weights
-
-STATE_S = 300.0
 
 
 class ReplayLost(PartLost):
@@ -136,6 +134,14 @@ class RemoteExperience:
     def published(self, weights: Weights) -> None:
         """Do nothing: the host hears of publications through its door."""
 
+    def publish(self, published: Published) -> None:
+        """Make a version the newest one that workers get there."""
+        self._answer(self._host.publish.remote(published), "a publication")
+
+    def open(self) -> None:
+        """Let workers in there."""
+        self._answer(self._host.open.remote(), "to let workers in")
+
     def drain_episodes(self) -> list[EpisodeRecord]:
         """Return the episodes that came with the last `metrics`."""
         episodes, self._episodes = self._episodes, []
@@ -195,5 +201,10 @@ class RemoteExperience:
             raise ReplayLost(
                 f"the replay did not answer {what} within {deadline_s:.0f} s"
             ) from error
-        except ray.exceptions.RayActorError as error:
-            raise ReplayLost(f"the replay's process died before it answered {what}") from error
+        except ray.exceptions.RayTaskError:
+            # It lives, and has raised something of its own.
+            raise
+        except ray.exceptions.RayError as error:
+            raise ReplayLost(
+                f"the replay's process died before it answered {what} ({in_a_line(error)})"
+            ) from error

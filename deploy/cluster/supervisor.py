@@ -25,15 +25,22 @@ class Supervisor:
     """Everything alive in one training run on Ray."""
 
     def __init__(
-        self, config: RunConfig, run: RunDirectory, recorder: Recorder, *, learner_restarts: int = 0
+        self,
+        config: RunConfig,
+        run: RunDirectory,
+        recorder: Recorder,
+        *,
+        learner_restarts: int = 0,
+        gpus: int | None = None,
     ) -> None:
+        """Prepare; `gpus` is how many each learner takes, by default what the cluster can give."""
         self._recorder = recorder
         tasks = [task.name for task in build.tasks_of(config)]
         self._learner_restarts = learner_restarts
         self._nodes = NodeMetrics(config.logging.node_metrics, config.address)
         self.evaluations = Evaluations(config, tasks, run, recorder)
         self._learners = Learners(
-            config, f"the newest checkpoint is kept: repertory train --resume {run.path}"
+            config, f"the newest checkpoint is kept: repertory train --resume {run.path}", gpus
         )
         self._rates = WorkerRates()
         self._workers = Workers(config, tasks, run, self._learners.door_for)

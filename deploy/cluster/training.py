@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from deploy import build, left_over
 from deploy.cluster.exported_metrics import ExportedMetrics
 from deploy.cluster.faults import ANSWER_S, PartLost
+from deploy.cluster.learner_places import gpus_of_each
 from deploy.cluster.object_stores import warn_of_small_stores
 from deploy.cluster.ray_session import ray_session
 from deploy.cluster.restarts import Restarts
@@ -48,6 +49,8 @@ def train(config: RunConfig, run: RunDirectory, resume: bool) -> int:
         others = [ExportedMetrics(run.name, names)] if config.address else []
         sinks = sinks_of(config, tasks, run, others=others)
         restarts = Restarts(config, run)
+        # Asked once: a learner whose GPU is lost does not go on a hundred times slower without it.
+        gpus = gpus_of_each(config)
         incarnation = 0
         try:
             while True:
@@ -55,7 +58,9 @@ def train(config: RunConfig, run: RunDirectory, resume: bool) -> int:
                 recorder = Recorder(config, tasks, run, sinks)
                 if state is not None:
                     recorder.restore(state)
-                supervisor = Supervisor(config, run, recorder, learner_restarts=restarts.count)
+                supervisor = Supervisor(
+                    config, run, recorder, learner_restarts=restarts.count, gpus=gpus
+                )
                 try:
                     supervisor.start(state, incarnation=incarnation)
                     state = None

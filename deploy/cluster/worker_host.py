@@ -15,7 +15,7 @@ import ray
 from actors.evaluator import TaskScore
 from deploy import build
 from deploy.cluster import worker_log
-from deploy.cluster.faults import ANSWER_S, first_line
+from deploy.cluster.faults import ANSWER_S, OPEN_S, in_a_line
 from deploy.cluster.worker_door import Published, Receipt
 from deploy.evaluation import evaluate_training
 from deploy.saved_agent import SavedCritic
@@ -30,14 +30,25 @@ IDLE_S = 1.0
 """Between the deliveries of a worker that has given up all its tasks."""
 
 
-def answer(reference: Any, what: str) -> Any:
-    """Return the result of a call to the learner, or raise ClusterFailure after the deadline."""
-    try:
-        return ray.get(reference, timeout=ANSWER_S)
-    except ray.exceptions.GetTimeoutError as error:
-        raise ClusterFailure(
-            f"the learner did not answer {what} within {ANSWER_S:.0f} s"
-        ) from error
+class Answers:
+    """What the learner answers, each time within a deadline.
+
+    The first answer comes when the learner's door opens: a large replay is restored before.
+    """
+
+    def __init__(self) -> None:
+        self._deadline_s = OPEN_S
+
+    def take(self, reference: Any, what: str) -> Any:
+        """Return what a call to the learner came to; ClusterFailure after the deadline."""
+        try:
+            found = ray.get(reference, timeout=self._deadline_s)
+        except ray.exceptions.GetTimeoutError as error:
+            raise ClusterFailure(
+                f"the learner did not answer {what} within {self._deadline_s:.0f} s"
+            ) from error
+        self._deadline_s = ANSWER_S
+        return found
 
 
 class LearnerWeights:
@@ -45,21 +56,23 @@ class LearnerWeights:
     one.
     """
 
-    def __init__(self, learner: Any) -> None:
+    def __init__(self, learner: Any, answers: Answers) -> None:
         self._learner = learner
+        self._answers = answers
         self.announced = 0
 
     def newer_than(self, version: int) -> Weights | None:
         """Return the newest weights if they are newer than `version`."""
         if version >= self.announced:
             return None
-        found: Published | None = answer(
+        take = self._answers.take
+        found: Published | None = take(
             self._learner.weights.remote(version), "a request for weights"
         )
         if found is None:
             return None
-        vector = answer(found.vector[0], "a request for weights")
-        masks = answer(found.masks[0], "a request for masks") if found.masks else None
+        vector = take(found.vector[0], "a request for weights")
+        masks = take(found.masks[0], "a request for masks") if found.masks else None
         return Weights(found.weights.version, vector, found.weights.guided, masks)
 
 
@@ -80,7 +93,8 @@ class WorkerHost:
         self._learner = learner
         self._worker = worker
         self._incarnation = incarnation
-        self._weights = LearnerWeights(learner)
+        self._answers = Answers()
+        self._weights = LearnerWeights(learner, self._answers)
         self._stopping = threading.Event()
 
     def process_id(self) -> int:
@@ -133,9 +147,10 @@ class WorkerHost:
             self._take(sent.popleft())
 
     def _take(self, reference: Any) -> None:
-        receipt: Receipt = answer(reference, "a delivery")
+        take = self._answers.take
+        receipt: Receipt = take(reference, "a delivery")
         while not receipt.room and not self._stopping.is_set():
-            receipt = answer(self._learner.room.remote(self._worker), "a request for room")
+            receipt = take(self._learner.room.remote(self._worker), "a request for room")
         self._weights.announced = max(self._weights.announced, receipt.version)
 
     def stop(self) -> None:
@@ -186,5 +201,5 @@ def _critic_behind(references: Sequence[Any]) -> SavedCritic | None:
         critic: SavedCritic | None = ray.get(references[0], timeout=ANSWER_S)
         return critic
     except ray.exceptions.RayError as error:
-        log.warning("films have no values: the learner gave no critic (%s)", first_line(error))
+        log.warning("films have no values: the learner gave no critic (%s)", in_a_line(error))
         return None

@@ -16,8 +16,7 @@ import ray
 from deploy import build
 from deploy.cluster import nodes
 from deploy.cluster.balance import giving_way, lowest_free
-from deploy.cluster.faults import why_ended
-from deploy.cluster.learners import START_S
+from deploy.cluster.faults import START_S, End, why_ended
 from deploy.cluster.placements import Placements
 from deploy.cluster.remote_classes import remote_class
 from deploy.cluster.worker_ends import WorkerEnds
@@ -157,7 +156,7 @@ class Workers:
         # before this worker began came from its predecessor.
         starting_s = START_S if heard_s >= alive_s else 0.0
         if silent > self._config.actors.timeout_s + starting_s:
-            self._lose(number, f"silent for {silent:.0f} s")
+            self._lose(number, End(f"silent for {silent:.0f} s"))
 
     def _waits_for_a_core(self, number: int) -> bool:
         waited_s = self._placements.waiting_s(number)
@@ -166,7 +165,8 @@ class Workers:
         # A start can get stuck on a node that fell silent meanwhile: then there are cores free.
         return waited_s < START_S or free_cores() < 1
 
-    def _lose(self, number: int, reason: str) -> None:
+    def _lose(self, number: int, end: End) -> None:
+        reason = end.reason
         known = self._placements.known.get(number)
         self._end(number)
         then = "it starts again on a free core" if self._follows else "starting a replacement"
@@ -176,7 +176,7 @@ class Workers:
         )
         if known is not None:
             log_last_words(known)
-        self._ends.note(number, known.node_id if known else "", reason)
+        self._ends.note(number, known.node_id if known else "", end)
         self._ends.check()
         if self._follows:
             where = f" on {known.node}" if known else ""

@@ -79,14 +79,15 @@ class Jobs:
         probe(host_and_port(address), what="Jobs API", cure=_CURE)
         self._address = address
         from ray.exceptions import AuthenticationError
-        from ray.job_submission import JobSubmissionClient
+
+        from deploy.jobs.patient_client import PatientClient
 
         try:
-            self._client = JobSubmissionClient(address)
+            self._client = PatientClient(address)
         except AuthenticationError as error:
             raise ClusterFailure(f"{address} does not let us in: {token_hint()}") from error
-        except (ConnectionError, RuntimeError, ValueError, KeyError) as error:
-            # requests' own errors are OSErrors too, and ValueErrors where no JSON comes back.
+        except (OSError, RuntimeError, ValueError, KeyError) as error:
+            # requests' own errors are OSErrors, and ValueErrors where no JSON comes back.
             raise ClusterFailure(
                 f"what answers at {address} is not Ray's Jobs API: {error}"
             ) from error
@@ -123,15 +124,19 @@ class Jobs:
         Ctrl-C ends the printing and not the job.
         """
 
+        def still_there() -> bool:
+            with self._asked(f"whether job {identity} goes on"):
+                return str(self._client.get_job_status(identity)) in _UNDER_WAY
+
         async def printed() -> None:
-            async for lines in self._client.tail_job_logs(identity):
+            async for lines in self._client.lines(identity, still_there):
                 print(lines, end="", flush=True)
 
         try:
             asyncio.run(printed())
         except KeyboardInterrupt:
             return LEFT_TO_ITSELF
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, ClusterFailure) as error:
             raise ClusterFailure(
                 f"lost sight of job {identity} ({error}); it may go on: repertory status"
             ) from error

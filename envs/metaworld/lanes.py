@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from envs.failures import LaneFailures
+from envs.failures import LaneFailures, put
 from envs.same_tasks import check_same_tasks
 from repertory import seeding
 from repertory.config import MetaworldConfig
@@ -204,7 +204,7 @@ class MetaworldLanes:
         self._lanes.clear()
 
     def _start(self, lane: int) -> None:
-        self._observation[lane] = self._lanes[lane].reset()
+        put(self._lanes[lane].reset(), self._observation[lane])
         self._over[lane] = False
         self._return[lane] = 0.0
         self._length[lane] = 0
@@ -212,7 +212,7 @@ class MetaworldLanes:
 
     def _play(self, lane: int, action: np.ndarray, episodes: list[EpisodeRecord]) -> None:
         played = self._lanes[lane].step(action)
-        self._observation[lane] = played.observation
+        put(played.observation, self._observation[lane])
         self._reward[lane] = played.reward
         self._return[lane] += played.reward
         self._length[lane] += 1

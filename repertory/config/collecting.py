@@ -38,7 +38,9 @@ class ActorConfig(Settings):
     timeout_s: PositiveFloat = 60.0
     """A worker that is not held back and delivers nothing for so long is killed and replaced."""
     max_restarts: NonNegative = 100
-    """Replacements of one worker before the run ends."""
+    """Replacements of one worker before the run ends; those for want of memory count for an
+    hour.
+    """
     nodes_wait_s: NonNegativeFloat = 0.0
     """How long a run that joins a cluster waits for nodes with cores enough for all its parts (with
     `count` all, for one worker of each learner); then it begins with those that are there, and the

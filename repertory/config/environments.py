@@ -99,8 +99,12 @@ class CountingConfig(Settings):
     fail_step: NonNegative = 0
     fail_times: NonNegative = 0
     """So often, one step after another; 0 always."""
-    fail_how: Literal["raise", "reset", "hang", "nan_reward", "nan_observation"] = "raise"
-    """raise: a step raises; reset: starting anew raises too; hang: a step never returns."""
+    fail_how: Literal[
+        "raise", "reset", "hang", "nan_reward", "nan_observation", "wrong_shape", "wrong_dtype"
+    ] = "raise"
+    """raise: a step raises; reset: starting anew raises too; hang: a step never returns;
+    wrong_shape, wrong_dtype: an observation is not of the form of the task's.
+    """
 
 
 EnvironmentConfig = Annotated[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ from repertory.ports import Batch
 from repertory.types import StepResult, Unroll
 
 FAILING = "counting/1"
-HOWS = ["raise", "nan_reward", "nan_observation"]
+HOWS = ["raise", "nan_reward", "nan_observation", "wrong_shape", "wrong_dtype"]
 
 
 def contained(
@@ -108,6 +109,54 @@ def test_a_failure_in_the_first_reset_is_contained_and_reported() -> None:
     assert [fault.task for fault in result.faults] == [1]
     assert "OSError: no such scene" in result.faults[0].reason
     assert result.valid.all()
+
+
+@pytest.mark.parametrize(
+    ("how", "form"), [("wrong_shape", r"float32 \(1,\)"), ("wrong_dtype", r"int64 \(3,\)")]
+)
+def test_an_observation_that_is_not_of_its_tasks_form_is_refused_with_both(
+    how: Any, form: str
+) -> None:
+    settings = CountingConfig(fail_task=FAILING, fail_step=0, fail_how=how)
+    lanes = contained(settings, COUNTING_TASKS, tolerated=0)
+    lanes.reset()
+    said = rf"counting/1 \(lane 1\) .*an observation of {form}, where the task's are float32 \(3,\)"
+    with pytest.raises(EnvironmentFailure, match=said):
+        lanes.step(np.zeros(3, np.int64))
+
+
+@pytest.mark.parametrize("part", [np.s_[:, :1], np.s_[:, :, None]])
+def test_observations_of_all_lanes_in_another_form_fail_every_lane_and_none_is_shown(
+    part: Any,
+) -> None:
+    class Misshapen:
+        """Lanes of a suite that puts its observations together wrongly from the fourth step on."""
+
+        def __init__(self) -> None:
+            self.inner = make_lanes(CountingConfig(), specs, range(3), seed=1, path=("test",))
+            self.steps = 0
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.inner, name)
+
+        def step(self, action: np.ndarray) -> StepResult:
+            result = self.inner.step(action)
+            self.steps += 1
+            wrong = self.steps == 4
+            shown = result.observation[part] if wrong else result.observation
+            return dataclasses.replace(result, observation=shown)
+
+    specs = task_specs(COUNTING_TASKS, CountingConfig(), 0.99)
+    subject = ContainedLanes(Misshapen(), specs, FailureBudget(2, 600.0))
+    subject.reset()
+    results = [subject.step(np.zeros(3, np.int64)) for _ in range(5)]
+    failed = results[3]
+    assert not failed.valid.any()
+    assert failed.started.all()
+    assert failed.observation.tolist() == [[0, 1, 0], [1, 1, 0], [2, 1, 0]]
+    assert [fault.task for fault in failed.faults] == [0, 1, 2]
+    assert "counting/2 (lane 2) gave observations of float32 (" in failed.faults[2].reason
+    assert results[4].valid.all()
 
 
 def test_a_task_whose_environments_never_start_is_given_up_after_its_budget() -> None:

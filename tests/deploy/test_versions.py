@@ -81,6 +81,15 @@ def test_other_packages_are_warned_of_once(caplog: pytest.LogCaptureFixture) -> 
     assert second.startswith("worker 0 on 10.0.0.5 has ale-py not installed, the driver has ")
 
 
+def test_builds_of_one_release_for_different_machines_are_no_news(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    release = versions_here()["torch"].partition("+")[0]
+    for build in ("+cpu", "+cu128", ""):
+        VersionCheck().hear("worker 0", "10.0.0.5", versions_here() | {"torch": release + build})
+    assert caplog.text == ""
+
+
 class OtherWorkerHost(WorkerHost):
     """The first one has another numpy, and the one that replaces it another protocol."""
 
