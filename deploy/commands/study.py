@@ -150,10 +150,14 @@ def _run(ledger: Ledger, study: Study, places: Places, again: str) -> int:
 
     from deploy.study.outcome import outcome_table
 
-    Console().print(outcome_table(ledger, study))
+    console = Console()
+    if not console.is_terminal:
+        # A file has no width; rich would take 80 columns, and fold the table.
+        console = Console(width=max(console.width, 120))
+    console.print(outcome_table(ledger, study))
     print(
-        f"{study.policy} returns, mean over seeds ± half of the 95 % interval (seeds); runs, "
-        f"study.json and logs/ are in {where}"
+        f"{study.policy} returns by the number of variants pre-trained on, mean over seeds ± half "
+        f"of the 95 % interval (seeds); runs, study.json and logs/ are in {where}"
     )
     left = [job for job in ledger.jobs if ledger.progress[job.name].status != "done"]
     for job in ledger.of("failed"):

@@ -48,11 +48,12 @@ def outcome_table(ledger: Ledger, study: Study) -> Table:
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("held-out task", no_wrap=True)
-    table.add_column("pre-trained on", justify="right")
+    table.add_column("variants", justify="right", no_wrap=True, min_width=8)
     random = {task: returns(ledger, "scratch", task, 0, "random") for task in study.held_out}
     floor = ["random play"] if any(random.values()) else []
     for title in ("zero-shot", "fine-tuned", "from scratch", *floor):
-        table.add_column(title, justify="right", no_wrap=True)
+        # Folded where a terminal is narrow: cut, a mean could lose what it is of.
+        table.add_column(title, justify="right", min_width=max(map(len, title.split())))
     for task in study.held_out:
         scratch = returns(ledger, "scratch", task, 0, study.policy)
         for tasks in study.pretraining:

@@ -73,6 +73,11 @@ def test_the_table_has_the_mean_over_seeds_with_student_s_interval(tmp_path: Pat
     with console.capture() as captured:
         console.print(outcome_table(ledger, STUDY))
     lines = [line.split() for line in captured.get().splitlines()]
+    # Folded on a narrow terminal, with nothing cut off.
+    console = Console(width=80)
+    with console.capture() as narrow:
+        console.print(outcome_table(ledger, STUDY))
+    assert sorted("".join(narrow.get().split())) == sorted("".join(captured.get().split()))
     # Deviation 1 over 3 seeds: 4.303 / sqrt(3) on each side.
     half = ["±", "2.5", "(3)"]
     floor = ["1.0", "±", "0.0", "(3)"]
