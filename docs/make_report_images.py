@@ -27,8 +27,10 @@ def main(page: str, folder: str = "") -> None:
     if not folder:
         shoot(source, IMAGE, DESKTOP, 1480, dark=False)
         with Image.open(IMAGE) as picture:
-            # 256 colours are all that such a page has, and a third of the bytes.
-            picture.convert("RGB").quantize(256).save(IMAGE, optimize=True)
+            # 256 colours are all that such a page has, and a third of the bytes. The default method
+            # joins rare colours, which two lines of a legend may be.
+            few = picture.convert("RGB").quantize(256, method=Image.Quantize.MAXCOVERAGE)
+            few.save(IMAGE, optimize=True)
         print(IMAGE)
         return
     Path(folder).mkdir(exist_ok=True)
