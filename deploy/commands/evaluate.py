@@ -64,9 +64,8 @@ def run(tokens: Sequence[str]) -> int:
         raise BadInput(f"{chosen.run_dir} holds no task out: name tasks with --task")
     if chosen.checkpoint is not None and not chosen.checkpoint.is_dir():
         raise BadInput(f"there is no checkpoint {chosen.checkpoint}")
-    from rich.console import Console
-
     from deploy.evaluation import evaluate
+    from deploy.table_console import table_console
 
     with warnings_shown():
         scores, path = evaluate(
@@ -79,7 +78,7 @@ def run(tokens: Sequence[str]) -> int:
             checkpoint_path=chosen.checkpoint,
         )
     trained, before = set(training_tasks(config)), set(config.initial.trained_before)
-    Console().print(score_table(scores, trained, before))
+    table_console().print(score_table(scores, trained, before))
     print(f"written to {path}")
     return 0
 
@@ -101,13 +100,17 @@ def score_table(
     policies = list(dict.fromkeys(score.policy for score in scores))
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("task", no_wrap=True)
-    table.add_column("")
+    # Folded where a terminal is narrow, between words; cut, a number could be read as another.
+    words = {score.task: _told(score.task, trained, before) for score in scores}
+    longest = max((len(part) for word in words.values() for part in word), default=0)
+    table.add_column("", min_width=longest)
     for policy in policies:
-        table.add_column(f"{policy} return", justify="right", no_wrap=True)
+        title = f"{policy} return"
+        table.add_column(title, justify="right", min_width=max(map(len, title.split())))
         if judged:
             table.add_column("success", justify="right", no_wrap=True)
-    table.add_column("episodes", justify="right")
-    table.add_column("steps", justify="right")
+    table.add_column("episodes", justify="right", no_wrap=True)
+    table.add_column("steps", justify="right", no_wrap=True)
     by_task: dict[str, dict[str, TaskScore]] = {}
     for score in scores:
         by_task.setdefault(score.task, {})[score.policy] = score
@@ -117,7 +120,7 @@ def score_table(
         cut = sum(score.cut for score in by_policy.values())
         table.add_row(
             task,
-            "" if task in trained else "trained before" if task in before else "unseen",
+            " ".join(words[task]),
             *(
                 text
                 for policy in policies
@@ -127,6 +130,13 @@ def score_table(
             f"{sum(lengths) / len(lengths):,.0f}",
         )
     return table
+
+
+def _told(task: str, trained: Collection[str], before: Collection[str]) -> list[str]:
+    """Return what is said of a task that the run does not train on."""
+    if task in trained:
+        return [""]
+    return ["trained", "before"] if task in before else ["unseen"]
 
 
 def _shown(score: TaskScore | None) -> tuple[str, str]:

@@ -146,15 +146,10 @@ def _run(ledger: Ledger, study: Study, places: Places, again: str) -> int:
     if stop:
         print(f"stopped: {again}")
         return stop.exit_code
-    from rich.console import Console
-
     from deploy.study.outcome import outcome_table
+    from deploy.table_console import table_console
 
-    console = Console()
-    if not console.is_terminal:
-        # A file has no width; rich would take 80 columns, and fold the table.
-        console = Console(width=max(console.width, 120))
-    console.print(outcome_table(ledger, study))
+    table_console().print(outcome_table(ledger, study))
     print(
         f"{study.policy} returns by the number of variants pre-trained on, mean over seeds ± half "
         f"of the 95 % interval (seeds); runs, study.json and logs/ are in {where}"

@@ -274,13 +274,12 @@ def _train(config: RunConfig, directory: RunDirectory, *, resume: bool) -> int:
 
 
 def _print_scores(config: RunConfig, directory: RunDirectory) -> None:
-    from rich.console import Console
-
     from deploy.commands.evaluate import score_table
     from deploy.evaluation import newest_scores
+    from deploy.table_console import table_console
     from envs.registry import training_tasks
 
     scores = newest_scores(directory)
     if scores:
         before = config.initial.trained_before
-        Console().print(score_table(scores, set(training_tasks(config)), before))
+        table_console().print(score_table(scores, set(training_tasks(config)), before))

@@ -49,3 +49,20 @@ def test_a_task_that_the_weights_were_trained_on_before_is_not_unseen() -> None:
 
 def test_tasks_that_know_no_success_have_no_column_for_it() -> None:
     assert "success" not in shown(score("pointmass/door", "greedy", ()))
+
+
+def test_on_a_narrow_terminal_the_table_is_folded_and_nothing_cut() -> None:
+    policies = ("greedy", "sampled", "random")
+    scores = [
+        TaskScore(task, policy, (1_134.5, 234.5), (360, 360), (), 0)
+        for task in ("atari/breakout/m24d0", "atari/breakout/m40d1", "atari/breakout/m0d0")
+        for policy in policies
+    ]
+    table = score_table(scores, {"atari/breakout/m0d0"}, {"atari/breakout/m24d0"})
+    pages = []
+    for width in (80, 160):
+        output = io.StringIO()
+        Console(width=width, file=output).print(table)
+        pages.append("".join(output.getvalue().split()))
+    assert sorted(pages[0]) == sorted(pages[1])
+    assert "…" not in pages[0]
