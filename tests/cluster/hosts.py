@@ -24,6 +24,8 @@ HEALTH = {
     "RAY_health_check_timeout_ms": "2000",
     "RAY_health_check_failure_threshold": "5",
 }
+# Ray lets the processes of a run give way to all others, of which a shared machine may have many.
+NICENESS = {"RAY_worker_niceness": "0"}
 # First process of a host: names it, gives it memory and a folder for Ray of its own, and waits.
 _FIRST = """
 hostname "$1" && mount -t tmpfs -o size=1g tmpfs /dev/shm || exit 1
@@ -155,6 +157,7 @@ class Network:
             "RAY_AUTH_TOKEN_PATH": str(token),
             "TMPDIR": "/tmp",
             **HEALTH,
+            **NICENESS,
         }
         _do("ip", "link", "add", f"{self._tag}b", "type", "bridge")
         _do("ip", "link", "set", f"{self._tag}b", "up")
@@ -163,6 +166,7 @@ class Network:
         """Start the head and wait until it answers."""
         host = self._add(0)
         host.ray("--head", f"--port={PORT}", "--include-dashboard=false", f"--num-cpus={cores}")
+        _wait_for_node(host)
         healthy = [str(BIN / "ray"), "health-check", f"--address={host.address}:{PORT}"]
         wait_for(
             "the head of the cluster answers",
@@ -175,7 +179,7 @@ class Network:
         """Start another host that joins the head's cluster."""
         host = self._add(number)
         host.ray(f"--address={self._hosts[0].address}:{PORT}", f"--num-cpus={cores}")
-        wait_for("it has joined", lambda: "runtime started" in host.output("ray").read_text(), 120)
+        _wait_for_node(host)
         return host
 
     def _add(self, number: int) -> Host:
@@ -188,6 +192,12 @@ class Network:
         for host in self._hosts.values():
             host.remove()
         subprocess.run(["ip", "link", "del", f"{self._tag}b"], capture_output=True)
+
+
+def _wait_for_node(host: Host) -> None:
+    # A head that is too slow for Ray ends and starts again, as another cluster.
+    started = "runtime started"
+    wait_for("its node has started", lambda: started in host.output("ray").read_text(), 240)
 
 
 def _do(*command: str) -> None:
