@@ -20,6 +20,7 @@ import psutil
 
 from deploy import guard
 from deploy.preflight import GIB, compiler
+from repertory.protocol import release_of
 
 Status = Literal["ok", "warning", "broken"]
 MINIMUM_PYTHON = (3, 11)
@@ -75,8 +76,7 @@ def packages(constraints: Path = guard.HOME / "constraints.txt") -> Iterator[Fin
             yield Finding(name, "broken", f"not installed; {requirement} is required: make setup")
             continue
         pin = tested.get(_plain(name))
-        # A build tag (+cpu, +cu128) is the same release for another machine.
-        if pin is None or found.split("+")[0] == pin:
+        if pin is None or release_of(found) == pin:
             yield Finding(name, "ok", found)
         else:
             yield Finding(name, "warning", f"{found}, tested with {pin}")

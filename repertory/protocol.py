@@ -27,6 +27,11 @@ def describe_protocol(
     }
 
 
+def release_of(version: str) -> str:
+    """Return a version without its build tag: +cpu and +cu128 are one for different machines."""
+    return version.partition("+")[0]
+
+
 def _versions() -> dict[str, str | None]:
     """Return the installed versions, without importing anything."""
     found: dict[str, str | None] = {}

@@ -8,6 +8,7 @@ from importlib import metadata
 
 import repertory
 from repertory.errors import ClusterFailure
+from repertory.protocol import release_of
 
 log = logging.getLogger(__name__)
 
@@ -50,15 +51,10 @@ class VersionCheck:
             )
         for name, here in self._here.items():
             there = versions.get(name, "not installed")
-            if _release(there) != _release(here) and (name, there) not in self._told:
+            if release_of(there) != release_of(here) and (name, there) not in self._told:
                 self._told.add((name, there))
                 log.warning(
                     "%s on %s has %s %s, the driver has %s: what is played and learned may differ "
                     "(not said again of other nodes with it)",
                     *(what, node, name, there, here),
                 )
-
-
-def _release(version: str) -> str:
-    """Return a version without its build tag: +cpu and +cu128 are one for different machines."""
-    return version.partition("+")[0]

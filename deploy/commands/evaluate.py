@@ -96,17 +96,18 @@ def score_table(
     """
     from rich.table import Table
 
+    from deploy.table_console import longest_word
+
     judged = any(score.successes for score in scores)
     policies = list(dict.fromkeys(score.policy for score in scores))
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("task", no_wrap=True)
     # Folded where a terminal is narrow, between words; cut, a number could be read as another.
-    words = {score.task: _told(score.task, trained, before) for score in scores}
-    longest = max((len(part) for word in words.values() for part in word), default=0)
-    table.add_column("", min_width=longest)
+    told = {score.task: _told(score.task, trained, before) for score in scores}
+    table.add_column("", min_width=longest_word(*told.values()))
     for policy in policies:
         title = f"{policy} return"
-        table.add_column(title, justify="right", min_width=max(map(len, title.split())))
+        table.add_column(title, justify="right", min_width=longest_word(title))
         if judged:
             table.add_column("success", justify="right", no_wrap=True)
     table.add_column("episodes", justify="right", no_wrap=True)
@@ -120,7 +121,7 @@ def score_table(
         cut = sum(score.cut for score in by_policy.values())
         table.add_row(
             task,
-            " ".join(words[task]),
+            told[task],
             *(
                 text
                 for policy in policies
@@ -132,11 +133,11 @@ def score_table(
     return table
 
 
-def _told(task: str, trained: Collection[str], before: Collection[str]) -> list[str]:
+def _told(task: str, trained: Collection[str], before: Collection[str]) -> str:
     """Return what is said of a task that the run does not train on."""
     if task in trained:
-        return [""]
-    return ["trained", "before"] if task in before else ["unseen"]
+        return ""
+    return "trained before" if task in before else "unseen"
 
 
 def _shown(score: TaskScore | None) -> tuple[str, str]:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deploy.commands import Page
-from deploy.last_batch import with_batch_kept
 from deploy.overrides import Texts, check_resume, options, resolve, scan
 from deploy.schema import settings_of
 from deploy.secret_files import read_secret_files
@@ -250,11 +249,12 @@ def _train(config: RunConfig, directory: RunDirectory, *, resume: bool) -> int:
                 from deploy.cluster import train as train_on_cluster
 
                 code = train_on_cluster(config, directory, resume)
-    except NumericalFailure as failure:
+    except Exception as failure:
         log.exception("the run ended")
-        raise with_batch_kept(failure, directory.path) from failure
-    except Exception:
-        log.exception("the run ended")
+        if isinstance(failure, NumericalFailure):
+            from deploy.last_batch import with_batch_kept
+
+            raise with_batch_kept(failure, directory.path) from failure
         raise
     finally:
         root.setLevel(level)

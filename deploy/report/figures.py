@@ -20,7 +20,7 @@ from deploy.report.curves import (
     metric,
     of_groups,
 )
-from deploy.report.levels import zero_shot_levels
+from deploy.report.levels import ZeroShotLevels
 from deploy.report.numbers import compact, percentage, with_interval
 from deploy.report.runs import Group, ReportedRun
 from deploy.report.task_names import natural, short_names
@@ -75,6 +75,7 @@ def panels(groups: Sequence[Group], tasks: Sequence[str], policy: str) -> list[P
     a level beside its curve, by evaluations of the policy that the curve is of.
     """
     found = []
+    zero_shot = ZeroShotLevels(groups)
     for title, prefix, played, measure in (
         (f"Success, {policy} evaluation", _evaluated(policy), policy, names.SUCCESS),
         (f"Return, {policy} evaluation", _evaluated(policy), policy, names.RETURN),
@@ -82,8 +83,7 @@ def panels(groups: Sequence[Group], tasks: Sequence[str], policy: str) -> list[P
         ("Return, training episodes", names.TASK, _IN_TRAINING, names.RETURN),
     ):
         levels = {
-            task: zero_shot_levels(groups, task, played, success=measure == names.SUCCESS)
-            for task in tasks
+            task: zero_shot.of(task, played, success=measure == names.SUCCESS) for task in tasks
         }
         curves = _Curves(title, prefix, measure, trained=True)
         panel = _panel(curves, groups, tasks, levels)
@@ -139,11 +139,7 @@ class _Curves:
     def of(self, task: str) -> Callable[[ReportedRun], Points | None]:
         """Return what reads a task of a run, None where the run is not one this is about."""
         read = metric(self.name(task))
-        return lambda run: read(run) if self.is_about(run, task) else None
-
-    def is_about(self, run: ReportedRun, task: str) -> bool:
-        """Whether the run trains on the task, or has never done so, as this wants it."""
-        return task in run.tasks if self.trained else run.has_never_trained_on(task)
+        return lambda run: read(run) if run.counts(task, trained=self.trained) else None
 
     def unseen(self, run: ReportedRun) -> list[str]:
         """Return the tasks that the run has values of and never trained on."""
@@ -163,7 +159,7 @@ class _Curves:
 
     def mean(self, runs: Sequence[ReportedRun], tasks: Sequence[str]) -> Points | None:
         """Return the mean over tasks of one seed's runs; None unless together they have all."""
-        played = [[task for task in tasks if self.is_about(r, task)] for r in runs]
+        played = [[task for task in tasks if r.counts(task, trained=self.trained)] for r in runs]
         if {task for of_run in played for task in of_run} != set(tasks):
             return None
         means = [

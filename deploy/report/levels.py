@@ -15,34 +15,51 @@ from deploy.report.runs import Group, ReportedRun, read_settings
 from repertory.errors import BadInput
 
 
-def zero_shot_levels(
-    groups: Sequence[Group], task: str, policy: str, *, success: bool
-) -> list[Level]:
-    """Return the newest zero-shot evaluations of the parents of runs that are tuned to `task`.
+class ZeroShotLevels:
+    """The newest zero-shot evaluations of the parents of runs that are fine-tuned.
 
-    They are of one policy, which their labels name: a level is no measure for curves of another.
     Parents in the report are a level for each of their groups. Of parents that are not, but are
-    where the run says, there is one of the group that was fine-tuned from them.
+    where the run says, there is one of the group that was fine-tuned from them; they are read once.
     """
-    children = [g for g in groups if any(run.parent and task in run.tasks for run in g.runs)]
-    # By name, because what a run says of its parent's place is older than a move.
-    wanted = {Path(r.parent).name for g in children for r in g.runs if task in r.tasks and r.parent}
-    found = []
-    for group in groups:
-        parents = [run for run in group.runs if run.name in wanted and task not in run.tasks]
-        wanted -= {run.name for run in parents}
-        found += _level(group, [run.evaluations for run in parents], task, policy, success)
-    # The baseline's parent is the fine-tuned run's, whose colour says more.
-    for group in sorted(children, key=lambda group: group.runs[0].from_scratch):
-        elsewhere = {
-            Path(run.parent).name: run
-            for run in group.runs
-            if task in run.tasks and Path(run.parent).name in wanted
-        }
-        wanted -= set(elsewhere)
-        of_parents = [_of_parent(run) for run in elsewhere.values()]
-        found += _level(group, of_parents, task, policy, success)
-    return found
+
+    def __init__(self, groups: Sequence[Group]) -> None:
+        self._groups = groups
+        self._elsewhere: dict[Path, Sequence[Evaluation]] = {}
+
+    def of(self, task: str, policy: str, *, success: bool) -> list[Level]:
+        """Return the levels of a task that runs are tuned to, for curves of one policy.
+
+        Their labels name it: a level is no measure for curves of another.
+        """
+        tuned = [r for g in self._groups for r in g.runs if r.parent and task in r.tasks]
+        # By name, because what a run says of its parent's place is older than a move.
+        wanted = {Path(run.parent).name for run in tuned}
+        found = []
+        for group in self._groups:
+            parents = [run for run in group.runs if run.name in wanted and task not in run.tasks]
+            wanted -= {run.name for run in parents}
+            found += _level(group, [run.evaluations for run in parents], task, policy, success)
+        # The baseline's parent is the fine-tuned run's, whose colour says more.
+        for group in sorted(self._groups, key=lambda group: group.runs[0].from_scratch):
+            elsewhere = {
+                Path(run.parent).name: run
+                for run in group.runs
+                if task in run.tasks and Path(run.parent).name in wanted
+            }
+            wanted -= set(elsewhere)
+            of_parents = [self._of_parent(run) for run in elsewhere.values()]
+            found += _level(group, of_parents, task, policy, success)
+        return found
+
+    def _of_parent(self, run: ReportedRun) -> Sequence[Evaluation]:
+        """Return the evaluations of a parent that is not reported; none if it is not found."""
+        for folder in places_of(run):
+            if folder.is_dir():
+                if folder not in self._elsewhere:
+                    found = read_evaluations(folder / "evaluations", _before(folder))
+                    self._elsewhere[folder] = found
+                return self._elsewhere[folder]
+        return []
 
 
 def _level(
@@ -64,14 +81,6 @@ def _level(
         return []
     name = f"zero-shot, {policy}"
     return [Level(group.index, float(np.mean(values)), half_width(np.array(values)), name)]
-
-
-def _of_parent(run: ReportedRun) -> Sequence[Evaluation]:
-    """Return the evaluations of a parent that is not reported; none where it is not to be found."""
-    for folder in places_of(run):
-        if folder.is_dir():
-            return read_evaluations(folder / "evaluations", _before(folder))
-    return []
 
 
 def _before(folder: Path) -> Sequence[str]:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.report.runs import ReportedRun, read_settings
+from repertory import checkpoint
 from repertory.errors import BadInput
 from repertory.run_directory import CONFIG
 
-_STEP = re.compile(r"step_(\d+)")
 _NEAR = 0.01
 """By so much of their steps checkpoints of different runs may differ and be of one moment: runs
 on a cluster save some steps behind those that they were set to save at."""
@@ -97,10 +97,8 @@ def _read(place: Path) -> ReportedRun | None:
 
 def _steps(run: ReportedRun, parent: ReportedRun | None) -> int | None:
     """Return the steps in a checkpoint's name, or those that an exported agent tells."""
-    checkpoint = str(run.settings.get("initial.checkpoint") or "")
-    named = _STEP.fullmatch(Path(checkpoint).name)
-    if named is not None:
-        return int(named[1])
+    with contextlib.suppress(BadInput):
+        return checkpoint.step_of(Path(str(run.settings.get("initial.checkpoint") or "")))
     if parent is None or not parent.exported:
         return None
     try:

@@ -73,6 +73,10 @@ class ReportedRun:
         """Whether neither it nor the run that it began with trained on a task."""
         return task not in self.tasks and task not in self.trained_before
 
+    def counts(self, task: str, *, trained: bool) -> bool:
+        """Whether what it did on a task counts as what it learned, or else as zero-shot."""
+        return task in self.tasks if trained else self.has_never_trained_on(task)
+
     @property
     def exported(self) -> bool:
         """Whether it is an exported agent, which keeps nothing of its training."""

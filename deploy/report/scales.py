@@ -68,12 +68,8 @@ class Scale:
         measure = names.SUCCESS if ranges is None else names.RETURN
         zero, unit = (0.0, 1.0) if ranges is None else ranges[task]
         read = metric(f"eval/{policy}/{names.TASK}{task}/{measure}")
-        unseen = group.index in self.unseen
-        runs = [
-            run
-            for run in group.runs
-            if (run.has_never_trained_on(task) if unseen else task in run.tasks)
-        ]
+        trained = group.index not in self.unseen
+        runs = [run for run in group.runs if run.counts(task, trained=trained)]
         found = [points for points in map(read, runs) if points is not None]
         return [(steps, (values - zero) / (unit - zero)) for steps, values in found]
 

@@ -46,6 +46,8 @@ def outcome_table(ledger: Ledger, study: Study) -> Table:
     """Return a row per held-out task and number of variants pre-trained on."""
     from rich.table import Table
 
+    from deploy.table_console import longest_word
+
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("held-out task", no_wrap=True)
     table.add_column("variants", justify="right", no_wrap=True, min_width=8)
@@ -53,7 +55,7 @@ def outcome_table(ledger: Ledger, study: Study) -> Table:
     floor = ["random play"] if any(random.values()) else []
     for title in ("zero-shot", "fine-tuned", "from scratch", *floor):
         # Folded where a terminal is narrow: cut, a mean could lose what it is of.
-        table.add_column(title, justify="right", min_width=max(map(len, title.split())))
+        table.add_column(title, justify="right", min_width=longest_word(title))
     for task in study.held_out:
         scratch = returns(ledger, "scratch", task, 0, study.policy)
         for tasks in study.pretraining:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 import pytest
@@ -45,15 +45,20 @@ RECOVERS_S = 120.0
 ONCE = 1.2
 """Of what the step's time allows: what one player of a lane delivers at most. Two would be 2."""
 
+Story = TypeVar("Story")
 
-def network_or_skip(folder: Path) -> Iterator[Network]:
-    """Yield a network that is gone afterwards; skip where there can be none."""
+
+def played(
+    factory: pytest.TempPathFactory, play: Callable[[Network, Path], Story]
+) -> Iterator[Story]:
+    """Yield what `play` saw in a network that is gone afterwards; skip where there can be none."""
     reason = why_not()
     if reason is not None:
         pytest.skip(f"several hosts on one machine need network namespaces: {reason}")
+    folder = factory.mktemp("hosts")
     network = Network(folder)
     try:
-        yield network
+        yield play(network, folder)
     finally:
         network.close()
 

@@ -27,7 +27,7 @@ from runs_on_hosts import (
     TASKS,
     TIMEOUT_S,
     Run,
-    network_or_skip,
+    played,
 )
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1500)]
@@ -83,9 +83,7 @@ class Story:
 @pytest.fixture(scope="module")
 def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     """Play the run through."""
-    folder = tmp_path_factory.mktemp("hosts")
-    for network in network_or_skip(folder):
-        yield _play(network, folder)
+    yield from played(tmp_path_factory, _play)
 
 
 def _play(network: Network, folder: Path) -> Story:

@@ -10,7 +10,7 @@ import pytest
 from reported_runs import evaluated, groups_in, reported_run
 
 from deploy.report import figures
-from deploy.report.levels import zero_shot_levels
+from deploy.report.levels import ZeroShotLevels
 from repertory.run_directory import RunDirectory
 
 HELD_OUT = "counting/8"
@@ -108,11 +108,11 @@ def test_the_level_of_the_parents_is_in_the_picture_of_a_task_that_is_tuned_to(
     # One of the same name in another group, of which nothing was tuned.
     pretrained(tmp_path, "other", 1, 20.0, optimiser={"learning_rate": 0.5})
     groups = groups_in(tmp_path)
-    (level,) = zero_shot_levels(groups, HELD_OUT, "greedy", success=False)
+    (level,) = ZeroShotLevels(groups).of(HELD_OUT, "greedy", success=False)
     assert groups[level.group].runs[0].name == "parent1"
     assert level.value == 65.0
-    assert zero_shot_levels(groups, HELD_OUT, "greedy", success=True) == []
-    assert zero_shot_levels(groups, "counting/0", "greedy", success=False) == []
+    assert ZeroShotLevels(groups).of(HELD_OUT, "greedy", success=True) == []
+    assert ZeroShotLevels(groups).of("counting/0", "greedy", success=False) == []
     (panel,) = figures.panels(groups, ["counting/0", HELD_OUT], "greedy")
     without, with_level = panel.figures
     assert 'class="line level' not in without.picture
@@ -158,7 +158,7 @@ def test_a_parent_that_is_not_in_the_report_is_looked_up_where_it_lies(
     tuned(folder, "child", str(told), 1)
     tuned(folder, "scratch", str(told), 1, "none")
     groups = [g for g in groups_in(folder) if g.runs[0].parent]
-    (level,) = zero_shot_levels(groups, HELD_OUT, "greedy", success=False)
+    (level,) = ZeroShotLevels(groups).of(HELD_OUT, "greedy", success=False)
     (child,) = (group for group in groups if not group.runs[0].from_scratch)
     assert (level.group, level.value) == (child.index, 60.0)
 

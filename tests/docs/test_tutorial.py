@@ -16,6 +16,22 @@ BLOCKS = re.findall(r"^```bash\n(.*?)^```", PAGE, re.M | re.S)
 SETTING_UP = re.findall(r"^```sh\n(.*?)^```", PAGE, re.M | re.S)[0]
 
 
+def run(script: str, folder: Path, **variables: str) -> str:
+    """Run a script as a reader does whose PATH is set, and return what it printed."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-euc", script],
+        cwd=folder,
+        env={**os.environ, **variables, "PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, f"{script}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+    return done.stdout
+
+
 @pytest.fixture(scope="module")
 def tutorial(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder in which a reader has run every block of the page."""
@@ -23,19 +39,8 @@ def tutorial(tmp_path_factory: pytest.TempPathFactory) -> Path:
     quick = re.search(r'^export QUICK="([^"]*)"$', PAGE, re.M)
     assert quick is not None
     flags = quick[1].replace("\\\n", " ")
-    environment = dict(os.environ, QUICK=flags, WANDB_MODE="disabled")
-    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     for block in BLOCKS:
-        done = subprocess.run(
-            ["bash", "-euc", block],
-            cwd=folder,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=240,
-            check=False,
-        )
-        assert done.returncode == 0, f"{block}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+        run(block, folder, QUICK=flags, WANDB_MODE="disabled")
     return folder
 
 
@@ -72,17 +77,6 @@ def test_what_sets_the_reader_up_works_where_the_environment_is_there_already(
     # The environment that the tests run in was made by the block's first line.
     lines = [line.partition("#")[0].strip() for line in SETTING_UP.splitlines()]
     assert lines[:2] == ["make setup", "export PATH=$PWD/.venv/bin:$PATH"]
-    environment = dict(os.environ)
-    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run(
-        ["bash", "-euc", "\n".join([*lines[2:], "complete -p repertory"])],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "round trip" in done.stdout
-    assert done.stdout.rstrip().endswith("repertory")
+    said = run("\n".join([*lines[2:], "complete -p repertory"]), tmp_path)
+    assert "round trip" in said
+    assert said.rstrip().endswith("repertory")
