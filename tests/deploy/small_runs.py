@@ -44,6 +44,17 @@ def counting_config(**changes: Any) -> RunConfig:
     return RunConfig(**(settings | changes))
 
 
+def endless_cluster_config(**changes: Any) -> RunConfig:
+    """A run on Ray that goes on until it is stopped, and evaluates nothing."""
+    settings: dict[str, Any] = {
+        "runtime": "cluster",
+        "total_steps": 10**9,
+        "evaluation": EvaluationConfig(at_end=False),
+        "environment": CountingConfig(step_seconds=2e-5),
+    }
+    return counting_config(**(settings | changes))
+
+
 def atari_config(**changes: Any) -> RunConfig:
     """Two Breakout variants, LSTM and PopArt included, small enough for a test."""
     settings: dict[str, Any] = {

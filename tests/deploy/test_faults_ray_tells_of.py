@@ -15,7 +15,7 @@ import pytest
 import ray
 from heartbeats import at_heartbeats
 from ray import cloudpickle
-from small_runs import counting_config, events, new_run
+from small_runs import counting_config, endless_cluster_config, events, new_run
 
 from deploy import cluster
 from deploy.cluster import workers
@@ -25,7 +25,7 @@ from deploy.cluster.replay_host import RemoteExperience, ReplayLost
 from deploy.cluster.supervisor import Supervisor
 from deploy.cluster.worker_door import Published
 from deploy.cluster.worker_host import WorkerHost
-from repertory.config import ActorConfig, CountingConfig, EvaluationConfig, RunConfig
+from repertory.config import ActorConfig
 from repertory.types import Weights
 
 # What the worker's process needs of this test travels by value: it has no path to it.
@@ -165,18 +165,6 @@ class GreedyWorkerHost(WorkerHost):
         super()._run()
 
 
-def cluster_config(**changes: Any) -> RunConfig:
-    quiet = EvaluationConfig(at_end=False)
-    settings: dict[str, Any] = {
-        "runtime": "cluster",
-        "total_steps": 10**9,
-        "evaluation": quiet,
-        "environment": CountingConfig(step_seconds=2e-5),
-        "actors": ActorConfig(count=1, lanes=6, precision="fp32"),
-    }
-    return counting_config(**(settings | changes))
-
-
 @pytest.mark.slow
 def test_a_worker_that_takes_memory_without_end_is_killed_by_ray_replaced_and_told_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -189,14 +177,15 @@ def test_a_worker_that_takes_memory_without_end_is_killed_by_ray_replaced_and_to
     monkeypatch.setenv("RAY_memory_usage_threshold", f"{limit:.3f}")
     monkeypatch.setenv("RAY_memory_monitor_refresh_ms", "100")
     monkeypatch.setattr(workers, "WorkerHost", GreedyWorkerHost)
-    run = new_run(tmp_path, cluster_config())
+    config = endless_cluster_config(actors=ActorConfig(count=1, lanes=6, precision="fp32"))
+    run = new_run(tmp_path, config)
 
     def end(_: Supervisor, beat: Any) -> None:
         if events(run, "worker_replaced") and beat.updates > 10:
             os.kill(os.getpid(), signal.SIGTERM)
 
     at_heartbeats(monkeypatch, end)
-    assert cluster.train(cluster_config(), run, False) == 143
+    assert cluster.train(config, run, False) == 143
     for event in events(run, "worker_replaced"):
         assert event["reason"].startswith("killed by Ray because node ")
         assert " was short of memory (" in event["reason"]

@@ -13,7 +13,7 @@ import pytest
 import ray
 from heartbeats import at_heartbeats
 from ray import cloudpickle
-from small_runs import counting_config, events, new_run
+from small_runs import endless_cluster_config, events, new_run
 
 from benchmarks.run_processes import actors_of
 from deploy import cluster
@@ -22,20 +22,9 @@ from deploy.cluster.learner_host import LearnerHost
 from deploy.cluster.learner_places import gpus_of_each, warn_of_missing_gpus
 from deploy.cluster.supervisor import Supervisor
 from deploy.cluster.worker_host import WorkerHost
-from repertory.config import CountingConfig, EvaluationConfig, RunConfig
 
 # What other processes need of this test travels by value: they have no path to it.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
-
-
-def config(**changes: Any) -> RunConfig:
-    settings: dict[str, Any] = {
-        "runtime": "cluster",
-        "total_steps": 10**9,
-        "evaluation": EvaluationConfig(at_end=False),
-        "environment": CountingConfig(step_seconds=2e-5),
-    }
-    return counting_config(**(settings | changes))
 
 
 def given_gpus(patch: pytest.MonkeyPatch, count: int) -> None:
@@ -65,14 +54,14 @@ def test_workers_outlive_a_start_that_takes_longer_than_an_answer_may(
 ) -> None:
     monkeypatch.setattr(learners, "LearnerHost", SlowLearnerHost)
     monkeypatch.setattr(workers, "WorkerHost", ImpatientWorkerHost)
-    run = new_run(tmp_path, config())
+    run = new_run(tmp_path, endless_cluster_config())
 
     def end(_: Supervisor, beat: Any) -> None:
         if beat.updates > 10:
             os.kill(os.getpid(), signal.SIGTERM)
 
     at_heartbeats(monkeypatch, end)
-    assert cluster.train(config(), run, False) == 143
+    assert cluster.train(endless_cluster_config(), run, False) == 143
     assert events(run, "worker_replaced") == []
 
 
@@ -82,7 +71,7 @@ def test_a_restarted_learner_has_the_device_that_the_run_began_with(
 ) -> None:
     # Of two answers, the second would have a learner wait for what this machine has not.
     given_gpus(monkeypatch, 0)
-    run = new_run(tmp_path, config())
+    run = new_run(tmp_path, endless_cluster_config())
     began = time.monotonic()
     killed: list[int] = []
 
@@ -95,7 +84,7 @@ def test_a_restarted_learner_has_the_device_that_the_run_began_with(
             os.kill(os.getpid(), signal.SIGTERM)
 
     supervisors = at_heartbeats(monkeypatch, kill)
-    assert cluster.train(config(), run, False) == 143
+    assert cluster.train(endless_cluster_config(), run, False) == 143
     assert len(supervisors) == 2
     assert len(events(run, "learner_restarted")) == 1
     assert time.monotonic() - began < 280
@@ -106,10 +95,10 @@ def test_a_run_that_lost_its_gpu_says_what_it_waits_for(
 ) -> None:
     there = [{"GPU": 1.0}]
     monkeypatch.setattr(ray, "cluster_resources", lambda: there[0])
-    gpus = gpus_of_each(config())
+    gpus = gpus_of_each(endless_cluster_config())
     assert gpus == 1
-    warn_of_missing_gpus(config(), gpus)
+    warn_of_missing_gpus(endless_cluster_config(), gpus)
     assert caplog.text == ""
     there[0] = {"CPU": 4.0}
-    warn_of_missing_gpus(config(), gpus)
+    warn_of_missing_gpus(endless_cluster_config(), gpus)
     assert "the run began with 1 GPU(s) for its learner(s) and the cluster has 0 now" in caplog.text
