@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import re
 import time
 from collections.abc import Sequence
@@ -77,6 +78,9 @@ class CountingLanes:
                 self.failures.note(lane, self._failure(lane))
             elif settings.fail_how == "hang":
                 time.sleep(1e6)
+            elif settings.fail_how == "hang_holding_gil":
+                # Functions of a PyDLL are called without letting go of the lock.
+                ctypes.PyDLL(None).sleep(1_000_000)
         self._failed += bool(failing)
         if settings.step_seconds > 0.0:
             time.sleep(settings.step_seconds * len(self._names))

@@ -100,10 +100,18 @@ class CountingConfig(Settings):
     fail_times: NonNegative = 0
     """So often, one step after another; 0 always."""
     fail_how: Literal[
-        "raise", "reset", "hang", "nan_reward", "nan_observation", "wrong_shape", "wrong_dtype"
+        "raise",
+        "reset",
+        "hang",
+        "hang_holding_gil",
+        "nan_reward",
+        "nan_observation",
+        "wrong_shape",
+        "wrong_dtype",
     ] = "raise"
-    """raise: a step raises; reset: starting anew raises too; hang: a step never returns;
-    wrong_shape, wrong_dtype: an observation is not of the form of the task's.
+    """raise: a step raises; reset: starting anew raises too; hang: a step never returns, with
+    hang_holding_gil as in C code that keeps the interpreter's lock, so that no thread of the worker
+    runs on; wrong_shape, wrong_dtype: an observation is not of the form of the task's.
     """
 
 

@@ -67,16 +67,16 @@ class Host:
 
     def __init__(self, tag: str, number: int, folder: Path, environment: dict[str, str]) -> None:
         self.address = f"10.77.0.{10 + number}"
-        self._namespace = f"{tag}h{number}"
+        self.name = f"{tag}h{number}"
         self._link = f"{tag}v{number}"
         self._folder = folder
         self._environment = environment
         self._started: list[subprocess.Popen[bytes]] = []
-        inside = ["ip", "-n", self._namespace]
-        _do("ip", "netns", "add", self._namespace)
+        inside = ["ip", "-n", self.name]
+        _do("ip", "netns", "add", self.name)
         _do(
             *["ip", "link", "add", self._link, "type", "veth"],
-            *["peer", "name", "eth0", "netns", self._namespace],
+            *["peer", "name", "eth0", "netns", self.name],
         )
         _do("ip", "link", "set", self._link, "master", f"{tag}b", "up")
         _do(*inside, "addr", "add", f"{self.address}/24", "dev", "eth0")
@@ -84,9 +84,9 @@ class Host:
         _do(*inside, "link", "set", "lo", "up")
         self._outer = subprocess.Popen(
             [
-                *["ip", "netns", "exec", self._namespace],
+                *["ip", "netns", "exec", self.name],
                 *["unshare", "--pid", "--fork", "--mount", "--uts", "--ipc", "--mount-proc"],
-                *["--kill-child", "bash", "-c", _FIRST, "first", self._namespace],
+                *["--kill-child", "bash", "-c", _FIRST, "first", self.name],
             ],
             stdout=subprocess.PIPE,
         )
@@ -112,7 +112,7 @@ class Host:
 
     def output(self, name: str) -> Path:
         """Return the file of what a command printed."""
-        return self._folder / f"{self._namespace}-{name}.log"
+        return self._folder / f"{self.name}-{name}.log"
 
     def ray(self, *options: str) -> None:
         """Start a Ray node here, and again whenever it ends."""
@@ -123,6 +123,19 @@ class Host:
     def link(self, *, up: bool) -> None:
         """Cut this host off without a word, or join it again."""
         _do("ip", "link", "set", self._link, "up" if up else "down")
+
+    def processes(self) -> list[str]:
+        """Return the command lines of all that runs here, but for what keeps the host up."""
+        space = Path(f"/proc/{self._first}/ns/pid").readlink()
+        found = []
+        for process in psutil.process_iter():
+            try:
+                here = Path(f"/proc/{process.pid}/ns/pid").readlink() == space
+                if here and process.pid != self._first and process.name() != "sleep":
+                    found.append(" ".join(process.cmdline()))
+            except (OSError, psutil.NoSuchProcess):
+                continue
+        return found
 
     def kill(self) -> None:
         """Kill every process of this host at once: the first one takes all others with it."""
@@ -138,7 +151,7 @@ class Host:
         """Kill everything and take the network away."""
         self.kill()
         subprocess.run(["ip", "link", "del", self._link], capture_output=True)
-        subprocess.run(["ip", "netns", "del", self._namespace], capture_output=True)
+        subprocess.run(["ip", "netns", "del", self.name], capture_output=True)
 
 
 class Network:
@@ -164,7 +177,7 @@ class Network:
 
     def head(self, cores: int) -> Host:
         """Start the head and wait until it answers."""
-        host = self._add(0)
+        host = self.add(0)
         host.ray("--head", f"--port={PORT}", "--include-dashboard=false", f"--num-cpus={cores}")
         _wait_for_node(host)
         healthy = [str(BIN / "ray"), "health-check", f"--address={host.address}:{PORT}"]
@@ -177,12 +190,13 @@ class Network:
 
     def join(self, number: int, cores: int) -> Host:
         """Start another host that joins the head's cluster."""
-        host = self._add(number)
+        host = self.add(number)
         host.ray(f"--address={self._hosts[0].address}:{PORT}", f"--num-cpus={cores}")
         _wait_for_node(host)
         return host
 
-    def _add(self, number: int) -> Host:
+    def add(self, number: int) -> Host:
+        """Add a host on which nothing runs."""
         host = Host(self._tag, number, self._folder, self._environment)
         self._hosts[number] = host
         return host

@@ -246,24 +246,37 @@ def test_a_killed_replay_is_started_again_from_the_checkpoint_or_filled_anew(
 
 
 @pytest.mark.slow
-def test_a_hung_environment_is_killed_with_its_worker_and_the_run_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("how", ["hang", "hang_holding_gil"])
+def test_a_hung_environment_is_killed_with_its_worker_in_time_and_the_run_goes_on(
+    how: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    environment = CountingConfig(fail_task="counting/1", fail_step=400, fail_how="hang")
+    timeout_s = 3.0
+    environment = CountingConfig(fail_task="counting/1", fail_step=400, fail_how=how)
     config = cluster_config(
         total_steps=10**9,
         environment=environment,
-        actors=ActorConfig(count=2, lanes=6, precision="fp32", timeout_s=3.0),
+        actors=ActorConfig(count=2, lanes=6, precision="fp32", timeout_s=timeout_s),
     )
     run = new_run(tmp_path, config)
+    seen: set[psutil.Process] = set()
+    playing: list[int] = []
 
     def end(_: Supervisor, beat: Any) -> None:
+        there = actors_of("WorkerHost")
+        seen.update(there)
         if len(events(run, "worker_replaced")) >= 2 and beat.env_steps > 6000:
+            playing.append(len(there))
             os.kill(os.getpid(), signal.SIGTERM)
 
     at_heartbeats(monkeypatch, end)
     assert cluster.train(config, run, False) == 143
-    assert all("silent for" in event["reason"] for event in events(run, "worker_replaced"))
+    reasons = [event["reason"] for event in events(run, "worker_replaced")]
+    silent = [float(reason.removeprefix("silent for ").removesuffix(" s")) for reason in reasons]
+    assert all(timeout_s <= seconds <= timeout_s + 5.0 for seconds in silent)
+    assert len(seen) >= 4
+    # Those that hung are gone, and not only given up.
+    assert playing[0] <= 2
+    assert not any(process.is_running() for process in seen)
 
 
 @pytest.mark.slow

@@ -69,7 +69,7 @@ note()
 def stopped(number, frame):
     (run / "saved").touch()
     lock.release()
-    sys.exit(0)
+    sys.exit(128 + number)
 signal.signal(signal.SIGTERM, stopped)
 given = dict(zip(sys.argv, sys.argv[1:]))
 run = pathlib.Path(given["--runs_dir"]) / given["--name"]
@@ -232,7 +232,7 @@ def test_a_signal_before_the_end_leaves_a_checkpoint_and_queues_the_job_again(st
     token = stage.notes("ray")[0]["token"]
     job.send_signal(signal.SIGTERM)
     said = stage.finish(job)
-    assert job.returncode == 0, said
+    assert job.returncode == 128 + signal.SIGTERM, said
     # The training process alone was told: it saved, and Ray's ended by themselves after it.
     assert (stage.run / "saved").exists()
     assert stage.requeued()
