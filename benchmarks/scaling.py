@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import psutil
 import tyro
@@ -24,6 +24,7 @@ from benchmarks.run_processes import Processes, thread_seconds, threads_here
 from benchmarks.scaling_table import Measured, around_marks, fill, markdown, terminal_table
 from repertory.config import (
     ActorConfig,
+    AtariConfig,
     CheckpointConfig,
     CountingConfig,
     EvaluationConfig,
@@ -53,8 +54,12 @@ class Options:
 
     workers: tuple[int, ...] = (1, 2, 4, 8, 16)
     """Numbers of workers, one run each."""
+    suite: Literal["counting", "atari"] = "counting"
+    """counting: steps that sleep; atari: four games on the shallow network, for what unrolls of
+    real size cost. Their rate is the machine's own, and `of ideal` is left out.
+    """
     step_ms: float = 20.0
-    """A step of all lanes of a worker takes so long."""
+    """A step of all lanes of a worker takes so long, where it sleeps."""
     seconds: float = 20.0
     """Length of each measurement, after all workers have delivered."""
     lanes: int = 16
@@ -69,17 +74,27 @@ class Options:
 
 def config_of(options: Options, workers: int) -> RunConfig:
     """Return the run that is measured: two unrolls of a worker fill half a batch."""
-    return RunConfig.model_validate(
-        {
-            "recipe": "bench-scaling",
+    if options.suite == "atari":
+        played: dict[str, Any] = {
+            "tasks": tuple(f"atari/breakout/m{mode}d0" for mode in (0, 4, 16, 20)),
+            "environment": AtariConfig(),
+            "network": NetworkConfig(torso="shallow"),
+        }
+    else:
+        played = {
             "tasks": tuple(f"counting/{index}" for index in range(4)),
-            "held_out": (),
-            "total_steps": 10**12,
             # Episodes so long that their resets and records do not count.
             "environment": CountingConfig(
                 episode_length=1000, step_seconds=options.step_ms / 1000 / options.lanes
             ),
             "network": NetworkConfig(torso="mlp", hidden=options.hidden),
+        }
+    return RunConfig.model_validate(
+        {
+            "recipe": "bench-scaling",
+            **played,
+            "held_out": (),
+            "total_steps": 10**12,
             "actors": ActorConfig(count=workers, lanes=options.lanes),
             "queue": QueueConfig(max_policy_lag=10_000),
             "learner": LearnerConfig(
@@ -102,7 +117,7 @@ def check(options: Options) -> None:
         raise BadInput(f"workers: need numbers above 0, got {wrong[0] if wrong else 'none'}")
     # Steps are counted when their unroll comes: a window of few unrolls counts one too many or few.
     least_s = 10 * options.unroll_length * options.step_ms / 1000
-    if options.seconds < least_s:
+    if options.suite == "counting" and options.seconds < least_s:
         raise BadInput(
             f"seconds: {options.seconds:g} hold fewer than ten unrolls of {options.unroll_length} "
             f"steps of {options.step_ms:g} ms; use at least {least_s:g}"
@@ -222,7 +237,11 @@ def _window(options: Options, supervisor: Supervisor, puller: Any, run: RunDirec
     return Measured(
         workers=workers,
         steps_per_s=rate,
-        ideal_share=rate * options.step_ms / 1000 / (workers * options.lanes),
+        ideal_share=(
+            rate * options.step_ms / 1000 / (workers * options.lanes)
+            if options.suite == "counting"
+            else None
+        ),
         learner_waiting=report.metrics.get("learner/waiting", 0.0),
         lag_versions=report.metrics.get("lag/mean", 0.0),
         publications_per_s=(pulls[-1][2] - version) / wall,
@@ -250,10 +269,15 @@ def _busy(times: Any) -> float:
 
 def command(options: Options) -> str:
     """Return what to type to measure the same again."""
+    played = (
+        f"--step-ms {options.step_ms:g} --hidden {options.hidden}"
+        if options.suite == "counting"
+        else f"--suite {options.suite}"
+    )
     return (
         f"repertory bench scaling --workers {' '.join(str(count) for count in options.workers)} "
-        f"--step-ms {options.step_ms:g} --seconds {options.seconds:g} --lanes {options.lanes} "
-        f"--unroll-length {options.unroll_length} --hidden {options.hidden}"
+        f"{played} --seconds {options.seconds:g} --lanes {options.lanes} "
+        f"--unroll-length {options.unroll_length}"
     )
 
 
@@ -266,13 +290,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     for workers in options.workers:
         rows.append(measure(options, workers))
         console.print(
-            f"{workers} worker{'s' if workers > 1 else ''}: {rows[-1].steps_per_s:,.0f} steps/s, "
-            f"{rows[-1].ideal_share:.0%} of ideal"
+            f"{workers} worker{'s' if workers > 1 else ''}: {rows[-1].steps_per_s:,.0f} steps/s"
+            + ("" if (share := rows[-1].ideal_share) is None else f", {share:.0%} of ideal")
         )
         if options.output:
             found = {"options": asdict(options), "measured": [asdict(row) for row in rows]}
             Path(options.output).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    console.print(terminal_table(rows, f"{options.step_ms:g} ms per step of all lanes"))
+    slept = f"{options.step_ms:g} ms per step of all lanes"
+    console.print(terminal_table(rows, slept if options.suite == "counting" else options.suite))
     if options.markdown:
         fill(Path(options.markdown), markdown(rows, command(options)))
 

@@ -22,8 +22,8 @@ class Measured:
 
     workers: int
     steps_per_s: float
-    ideal_share: float
-    """Of workers x lanes / step time."""
+    ideal_share: float | None
+    """Of workers x lanes / step time; none where steps do not sleep a set time."""
     learner_waiting: float
     """Share of the time in which the learner waited for a batch."""
     lag_versions: float
@@ -162,7 +162,9 @@ def terminal_table(rows: Sequence[Measured], title: str) -> Table:
 
 def _cells(rows: Sequence[Measured]) -> Iterator[tuple[str, list[str]]]:
     for name, (heading, form) in COLUMNS.items():
-        yield heading, [format(getattr(row, name), form) for row in rows]
+        values = [getattr(row, name) for row in rows]
+        if None not in values:
+            yield heading, [format(value, form) for value in values]
 
 
 def fill(file: Path, table: str) -> None:

@@ -6,6 +6,7 @@ import dataclasses
 import json
 
 import pytest
+import tyro
 
 from benchmarks import scaling
 from benchmarks.scaling_table import BEGIN, END, Measured, costs, full_event_loop, markdown
@@ -78,6 +79,21 @@ def test_a_full_event_loop_is_told_in_workers_of_both_kinds():
     # A worker of the first row delivers 2 unrolls/s; what an unroll costs is the same in all.
     assert "c = 4.00 ms per unroll" in markdown(rows, "")
     assert "250 unrolls/s: 125 workers of this kind, 74 that play Atari" in markdown(rows, "")
+
+
+def test_steps_that_do_not_sleep_have_no_ideal_and_the_command_repeats_what_was_measured():
+    options = scaling.Options(suite="atari", workers=(1, 2), seconds=30.0, lanes=32)
+    config = scaling.config_of(options, 2)
+    assert (config.environment.suite, config.network.torso) == ("atari", "shallow")
+    # Nothing sleeps, so that no window is too short for a number of steps.
+    scaling.check(options)
+    said = scaling.command(options)
+    assert "--suite atari" in said
+    assert "--step-ms" not in said
+    assert tyro.cli(scaling.Options, args=said.split()[3:]) == options
+    rows = [dataclasses.replace(row_at(rate, 0.1), ideal_share=None) for rate in (2.0, 10.0)]
+    assert "of ideal" not in markdown(rows, said)
+    assert "| steps/s |" in markdown(rows, said)
 
 
 def test_more_workers_than_memory_holds_are_refused_with_the_number_that_fits():
