@@ -104,7 +104,15 @@ def config_of(options: Options, *, broken: bool = True) -> RunConfig:
         network=NetworkConfig(torso="mlp", hidden=16, layers=1, conditioning="one_hot"),
         algorithm=SacConfig(exploration_steps=20, exploration="policy"),
         optimiser=OptimiserConfig(kind="adam", learning_rate=1e-3, anneal="none", epsilon=1e-8),
-        learner=LearnerConfig(batch_size=12, unroll_length=5, precision="fp32", max_restarts=1000),
+        # Published as rarely as in the recipes of SAC: Ray keeps some 0.2 KiB for each object that
+        # another process has held, and updates as small as these come 50 to the second.
+        learner=LearnerConfig(
+            batch_size=12,
+            unroll_length=5,
+            precision="fp32",
+            max_restarts=1000,
+            publish_every=10,
+        ),
         actors=ActorConfig(count=2, lanes=6, precision="fp32", timeout_s=5.0, max_restarts=100_000),
         replay=ReplayConfig(capacity=6000, samples_per_insert=0.5, slack=2.0, place="process"),
         checkpoint=CheckpointConfig(every_s=4.0),
