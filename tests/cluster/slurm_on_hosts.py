@@ -128,12 +128,20 @@ class Slurm:
 
 def _kill_step(step: str) -> None:
     """Kill whatever is a step's, wherever it has got to, as Slurm does by its control groups."""
+    found: set[psutil.Process] = set()
     for process in psutil.process_iter():
         try:
             if process.environ().get(STEP) == step:
-                process.kill()
+                # Ray's processes write their names over their variables, but have parents.
+                found |= {process, *process.children(recursive=True)}
         except psutil.Error:
             continue
+    for process in found:
+        try:
+            process.kill()
+        except psutil.NoSuchProcess:
+            continue
+    psutil.wait_procs(list(found), timeout=10)
 
 
 def _start(

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from hosts import Network, wait_for
+from hosts import Host, Network, wait_for
 from runs_on_hosts import played
 from slurm_on_hosts import JOB, Slurm
 
@@ -32,6 +33,7 @@ OPTIONS = [
     *["--logging.wandb", "disabled"],
     *["--logging.every_s", "0.5"],
 ]
+GRACE_S = 15.0
 STARTS_S = 240.0
 """Of the wall's clock: Ray on two hosts, three workers with emulators, and the learner."""
 
@@ -89,7 +91,7 @@ def _play(network: Network, folder: Path) -> Story:
         story.told_code = job.wait(timeout=120)
         story.told_said = output.read_text()
         story.told_requeued = slurm.requeued()
-        story.told_left = [line for host in hosts for line in host.processes()]
+        story.told_left = _left_after_a_while(hosts)
         story.secrets_left = (folder / f".repertory-{JOB}").exists()
         story.saved_steps = _saved(run)
         seen = len(read_rows(run / "metrics.jsonl"))
@@ -104,6 +106,16 @@ def _play(network: Network, folder: Path) -> Story:
     finally:
         slurm.close()
     return story
+
+
+def _left_after_a_while(hosts: Sequence[Host]) -> list[str]:
+    """Return what still runs when Ray's helpers, which outlive their node, have had time."""
+    until = time.monotonic() + GRACE_S
+    while True:
+        left = [line for host in hosts for line in host.processes()]
+        if not left or time.monotonic() > until:
+            return left
+        time.sleep(0.5)
 
 
 def _saved(run: Path) -> int:
