@@ -11,129 +11,27 @@ import json
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import tyro
 from rich.console import Console
 
 from benchmarks.run_processes import Processes, thread_seconds, threads_here
-from benchmarks.scaling_table import Measured, around_marks, fill, markdown, terminal_table
-from repertory.config import (
-    ActorConfig,
-    AtariConfig,
-    CheckpointConfig,
-    CountingConfig,
-    EvaluationConfig,
-    LearnerConfig,
-    LoggingConfig,
-    NetworkConfig,
-    QueueConfig,
-    RunConfig,
-)
-from repertory.errors import BadInput, ClusterFailure
+from benchmarks.scaling_run import Options, check, command, config_of
+from benchmarks.scaling_table import Measured, fill, markdown, terminal_table
+from repertory.errors import ClusterFailure
 
 if TYPE_CHECKING:
     from deploy.cluster.supervisor import Supervisor
     from repertory.run_directory import RunDirectory
 
 MIB = 2**20
-# Unique memory of a worker with torch and of everything that is there once: Ray, learner, driver.
-WORKER_BYTES = 200 * MIB
-COMMON_BYTES = 1200 * MIB
 START_S = 600.0
 PULL_S = 0.5
-
-
-@dataclass(frozen=True)
-class Options:
-    """What to measure."""
-
-    workers: tuple[int, ...] = (1, 2, 4, 8, 16)
-    """Numbers of workers, one run each."""
-    suite: Literal["counting", "atari"] = "counting"
-    """counting: steps that sleep; atari: four games on the shallow network, for what unrolls of
-    real size cost. Their rate is the machine's own, and `of ideal` is left out.
-    """
-    step_ms: float = 20.0
-    """A step of all lanes of a worker takes so long, where it sleeps."""
-    seconds: float = 20.0
-    """Length of each measurement, after all workers have delivered."""
-    lanes: int = 16
-    unroll_length: int = 20
-    hidden: int = 64
-    """Width of the network, which is what is broadcast."""
-    output: str = ""
-    """File for the measurements as JSON."""
-    markdown: str = ""
-    """File whose marked table is filled with the measurements, for instance docs/scaling.md."""
-
-
-def config_of(options: Options, workers: int) -> RunConfig:
-    """Return the run that is measured: two unrolls of a worker fill half a batch."""
-    if options.suite == "atari":
-        played: dict[str, Any] = {
-            "tasks": tuple(f"atari/breakout/m{mode}d0" for mode in (0, 4, 16, 20)),
-            "environment": AtariConfig(),
-            "network": NetworkConfig(torso="shallow"),
-        }
-    else:
-        played = {
-            "tasks": tuple(f"counting/{index}" for index in range(4)),
-            # Episodes so long that their resets and records do not count.
-            "environment": CountingConfig(
-                episode_length=1000, step_seconds=options.step_ms / 1000 / options.lanes
-            ),
-            "network": NetworkConfig(torso="mlp", hidden=options.hidden),
-        }
-    return RunConfig.model_validate(
-        {
-            "recipe": "bench-scaling",
-            **played,
-            "held_out": (),
-            "total_steps": 10**12,
-            "actors": ActorConfig(count=workers, lanes=options.lanes),
-            "queue": QueueConfig(max_policy_lag=10_000),
-            "learner": LearnerConfig(
-                batch_size=4 * options.lanes,
-                unroll_length=options.unroll_length,
-                device="cpu",
-                compile="off",
-            ),
-            "logging": LoggingConfig(wandb="disabled"),
-            "checkpoint": CheckpointConfig(every_s=1e9),
-            "evaluation": EvaluationConfig(at_end=False),
-        }
-    )
-
-
-def check(options: Options) -> None:
-    """Raise BadInput for what cannot be measured here."""
-    wrong = [count for count in options.workers if count < 1]
-    if wrong or not options.workers:
-        raise BadInput(f"workers: need numbers above 0, got {wrong[0] if wrong else 'none'}")
-    # Steps are counted when their unroll comes: a window of few unrolls counts one too many or few.
-    least_s = 10 * options.unroll_length * options.step_ms / 1000
-    if options.suite == "counting" and options.seconds < least_s:
-        raise BadInput(
-            f"seconds: {options.seconds:g} hold fewer than ten unrolls of {options.unroll_length} "
-            f"steps of {options.step_ms:g} ms; use at least {least_s:g}"
-        )
-    free = psutil.virtual_memory().available
-    most = int((free - COMMON_BYTES) // WORKER_BYTES)
-    if max(options.workers) > most:
-        raise BadInput(
-            f"{max(options.workers)} workers take about "
-            f"{(max(options.workers) * WORKER_BYTES + COMMON_BYTES) / 2**30:.1f} GiB and "
-            f"{free / 2**30:.1f} GiB are free: at most {max(most, 0)} fit"
-        )
-    if options.markdown:
-        around_marks(Path(options.markdown))
-    if options.output and not Path(options.output).absolute().parent.is_dir():
-        raise BadInput(f"output: there is no folder for {options.output}")
 
 
 class Puller:
@@ -238,9 +136,7 @@ def _window(options: Options, supervisor: Supervisor, puller: Any, run: RunDirec
         workers=workers,
         steps_per_s=rate,
         ideal_share=(
-            rate * options.step_ms / 1000 / (workers * options.lanes)
-            if options.suite == "counting"
-            else None
+            rate * options.step_ms / 1000 / (workers * options.lanes) if options.sleeps else None
         ),
         learner_waiting=report.metrics.get("learner/waiting", 0.0),
         lag_versions=report.metrics.get("lag/mean", 0.0),
@@ -267,20 +163,6 @@ def _busy(times: Any) -> float:
     return float(sum(times) - times.idle - times.iowait - getattr(times, "guest", 0.0))
 
 
-def command(options: Options) -> str:
-    """Return what to type to measure the same again."""
-    played = (
-        f"--step-ms {options.step_ms:g} --hidden {options.hidden}"
-        if options.suite == "counting"
-        else f"--suite {options.suite}"
-    )
-    return (
-        f"repertory bench scaling --workers {' '.join(str(count) for count in options.workers)} "
-        f"{played} --seconds {options.seconds:g} --lanes {options.lanes} "
-        f"--unroll-length {options.unroll_length}"
-    )
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print the table, and write the files that were asked for."""
     options = tyro.cli(Options, args=argv, prog="repertory bench scaling")
@@ -297,7 +179,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             found = {"options": asdict(options), "measured": [asdict(row) for row in rows]}
             Path(options.output).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     slept = f"{options.step_ms:g} ms per step of all lanes"
-    console.print(terminal_table(rows, slept if options.suite == "counting" else options.suite))
+    console.print(terminal_table(rows, slept if options.sleeps else options.suite))
     if options.markdown:
         fill(Path(options.markdown), markdown(rows, command(options)))
 

@@ -16,7 +16,7 @@ import small_runs
 from heartbeats import at_heartbeats
 from off_policy_runs import counting_control_config
 from ray import cloudpickle
-from small_runs import check_counting_column, counting_config, events, new_run, rows
+from small_runs import check_counting_column, endless_cluster_config, events, new_run, rows
 
 from benchmarks.run_processes import actors_of
 from deploy import cluster
@@ -43,13 +43,8 @@ QUIET = EvaluationConfig(at_end=False)
 
 
 def cluster_config(**changes: Any) -> RunConfig:
-    settings: dict[str, Any] = {
-        "runtime": "cluster",
-        "evaluation": QUIET,
-        "environment": CountingConfig(step_seconds=2e-5),
-        "checkpoint": CheckpointConfig(every_updates=40),
-    }
-    return counting_config(**(settings | changes))
+    often = {"checkpoint": CheckpointConfig(every_updates=40)}
+    return endless_cluster_config(**(often | changes))
 
 
 class AccountingLearnerHost(LearnerHost):

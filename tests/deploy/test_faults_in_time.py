@@ -8,15 +8,15 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from heartbeats import at_heartbeats
 from small_runs import new_run
 
 from benchmarks.chaos_books import read_books
 from benchmarks.chaos_hosts import parts_of_chaos
-from benchmarks.chaos_run import Options, config_of
+from benchmarks.chaos_run import Fault, Options, config_of, strike
 from benchmarks.recoveries import BACK_S, recoveries
-from benchmarks.run_processes import actors_of
 from deploy import cluster
 from deploy.cluster.supervisor import Supervisor
 
@@ -30,7 +30,9 @@ def test_one_killed_worker_is_back_in_time_while_the_other_plays_and_all_are_in_
     books = tmp_path / "books"
     books.mkdir()
     strikes: list[tuple[float, str]] = []
-    faults = list(BACK_S)
+    faults: list[Fault] = ["worker killed", "all workers killed"]
+    assert set(faults) == set(BACK_S)
+    random = np.random.default_rng(1)
 
     def kill(_: Supervisor, beat: Any) -> None:
         now = time.monotonic()
@@ -42,9 +44,7 @@ def test_one_killed_worker_is_back_in_time_while_the_other_plays_and_all_are_in_
             os.kill(os.getpid(), signal.SIGTERM)
             return
         fault = faults[len(strikes)]
-        workers = actors_of("WorkerHost")
-        for worker in workers if fault == "all workers killed" else workers[:1]:
-            worker.kill()
+        assert strike(fault, random)
         strikes.append((now, fault))
 
     at_heartbeats(monkeypatch, kill)

@@ -8,7 +8,7 @@ import json
 import pytest
 import tyro
 
-from benchmarks import scaling
+from benchmarks import scaling, scaling_run
 from benchmarks.scaling_table import BEGIN, END, Measured, costs, full_event_loop, markdown
 from repertory.errors import BadInput
 
@@ -82,15 +82,15 @@ def test_a_full_event_loop_is_told_in_workers_of_both_kinds():
 
 
 def test_steps_that_do_not_sleep_have_no_ideal_and_the_command_repeats_what_was_measured():
-    options = scaling.Options(suite="atari", workers=(1, 2), seconds=30.0, lanes=32)
-    config = scaling.config_of(options, 2)
+    options = scaling_run.Options(suite="atari", workers=(1, 2), seconds=30.0, lanes=32)
+    config = scaling_run.config_of(options, 2)
     assert (config.environment.suite, config.network.torso) == ("atari", "shallow")
     # Nothing sleeps, so that no window is too short for a number of steps.
-    scaling.check(options)
-    said = scaling.command(options)
+    scaling_run.check(options)
+    said = scaling_run.command(options)
     assert "--suite atari" in said
     assert "--step-ms" not in said
-    assert tyro.cli(scaling.Options, args=said.split()[3:]) == options
+    assert tyro.cli(scaling_run.Options, args=said.split()[3:]) == options
     rows = [row_at(rate, 0.1) for rate in (2.0, 10.0)]
     rows = [dataclasses.replace(row, ideal_share=None, replaced=0) for row in rows]
     assert "of ideal" not in markdown(rows, said)
@@ -99,15 +99,15 @@ def test_steps_that_do_not_sleep_have_no_ideal_and_the_command_repeats_what_was_
 
 def test_more_workers_than_memory_holds_are_refused_with_the_number_that_fits():
     with pytest.raises(BadInput, match=r"100000 workers take about .* GiB.*at most \d+ fit"):
-        scaling.check(scaling.Options(workers=(2, 100_000)))
+        scaling_run.check(scaling_run.Options(workers=(2, 100_000)))
 
 
 def test_no_workers_too_short_a_window_and_a_page_without_marks_are_refused(tmp_path):
     with pytest.raises(BadInput, match=r"seconds: 12 hold fewer than ten unrolls.*at least 100"):
-        scaling.check(scaling.Options(step_ms=500.0, seconds=12.0))
+        scaling_run.check(scaling_run.Options(step_ms=500.0, seconds=12.0))
     with pytest.raises(BadInput, match="need numbers above 0, got 0"):
-        scaling.check(scaling.Options(workers=(4, 0)))
+        scaling_run.check(scaling_run.Options(workers=(4, 0)))
     page = tmp_path / "page.md"
     page.write_text("nothing marked\n")
     with pytest.raises(BadInput, match="no table between the marks"):
-        scaling.check(scaling.Options(markdown=str(page)))
+        scaling_run.check(scaling_run.Options(markdown=str(page)))
