@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from deploy.cluster.supervisor import Supervisor
 from deploy.cluster.worker_host import WorkerHost
 from deploy.cluster.worker_rates import WorkerRates
 from repertory.config import ActorConfig, EvaluationConfig, LoggingConfig, QueueConfig
+from repertory.run_directory import RunDirectory
 from repertory.types import Unroll
 
 # What a worker's process needs of the tests travels by value: it has no path to them.
@@ -33,6 +35,7 @@ SLOW = 1
 SLOW_S = 2.0
 PATIENCE_S = 0.5
 RUN_S = 300.0
+EVERY_S = 4.0
 
 
 class SlowRollout:
@@ -60,6 +63,19 @@ class OneSlowWorkerHost(WorkerHost):
         super()._run()
 
 
+def naming_rows(run: RunDirectory) -> list[dict[str, Any]]:
+    """Return the rows that name the slow worker, if they are of as long a time as was asked for.
+
+    Rates are between two rows, and the last row of a run may follow at once on the one before.
+    """
+    whole = [
+        row
+        for before, row in pairwise(rows(run))
+        if row["wall_s"] - before["wall_s"] >= 0.75 * EVERY_S
+    ]
+    return [row for row in whole if row.get("health/slowest_worker") == SLOW]
+
+
 def test_a_slow_worker_is_named_and_its_task_does_not_hold_the_others_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -69,7 +85,7 @@ def test_a_slow_worker_is_named_and_its_task_does_not_hold_the_others_up(
         # One lane each: worker i plays task i, and nobody else does.
         actors=ActorConfig(count=3, lanes=1, precision="fp32"),
         queue=QueueConfig(patience_s=PATIENCE_S, max_policy_lag=10_000),
-        logging=LoggingConfig(wandb="disabled", every_s=4.0),
+        logging=LoggingConfig(wandb="disabled", every_s=EVERY_S),
         evaluation=EvaluationConfig(at_end=False),
         total_steps=10**9,
     )
@@ -84,8 +100,7 @@ def test_a_slow_worker_is_named_and_its_task_does_not_hold_the_others_up(
     def look(_: Supervisor, beat: Heartbeat) -> None:
         beats.append(beat)
         slow = beat.delivered.get(SLOW, 0) / unroll
-        named = [row for row in rows(run) if row.get("health/slowest_worker") == SLOW]
-        done = named and slow >= 2 and beat.updates > slow + ahead
+        done = naming_rows(run) and slow >= 2 and beat.updates > slow + ahead
         if done or time.monotonic() - began > RUN_S:
             os.kill(os.getpid(), signal.SIGINT)
 
@@ -94,12 +109,11 @@ def test_a_slow_worker_is_named_and_its_task_does_not_hold_the_others_up(
     slow = beats[-1].delivered[SLOW] / unroll
     assert slow >= 2
     assert beats[-1].updates > slow + ahead
-    named = [row for row in rows(run) if row.get("health/slowest_worker") == SLOW]
+    named = naming_rows(run)
     assert named
-    # Rates are between two rows: where other programs delay one, the next comes soon after it.
-    row = min(named, key=lambda one: one["health/worker_steps_per_s_slowest"])
-    assert row["health/worker_steps_per_s_slowest"] <= unroll / SLOW_S * 2
-    assert row["health/worker_steps_per_s_slowest"] < row["health/worker_steps_per_s_median"]
+    for row in named:
+        assert row["health/worker_steps_per_s_slowest"] <= unroll / SLOW_S * 2
+        assert row["health/worker_steps_per_s_slowest"] < row["health/worker_steps_per_s_median"]
     # Its task has fewer rows in batches than its share, and that is counted.
     assert rows(run)[-1]["replay/short_shares"] > 0
 
