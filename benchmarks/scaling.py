@@ -170,16 +170,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     console = Console()
     rows: list[Measured] = []
     for workers in options.workers:
-        rows.append(measure(options, workers))
-        console.print(
-            f"{workers} worker{'s' if workers > 1 else ''}: {rows[-1].steps_per_s:,.0f} steps/s"
-            + ("" if (share := rows[-1].ideal_share) is None else f", {share:.0%} of ideal")
-        )
+        row = measure(options, workers)
+        rows.append(row)
+        said = f"{workers} worker{'s' if workers > 1 else ''}: {row.steps_per_s:,.0f} steps/s"
+        if row.ideal_share is not None:
+            said += f", {row.ideal_share:.0%} of ideal"
+        console.print(said)
         if options.output:
             found = {"options": asdict(options), "measured": [asdict(row) for row in rows]}
             Path(options.output).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    slept = f"{options.step_ms:g} ms per step of all lanes"
-    console.print(terminal_table(rows, slept if options.sleeps else options.suite))
+    title = f"{options.step_ms:g} ms per step of all lanes" if options.sleeps else options.suite
+    console.print(terminal_table(rows, title))
     if options.markdown:
         fill(Path(options.markdown), markdown(rows, command(options)))
 

@@ -110,6 +110,11 @@ class Host:
         self._started.append(process)
         return process
 
+    @staticmethod
+    def terminate(process: subprocess.Popen[bytes]) -> None:
+        """Send SIGTERM to what `start` runs, which is the child of what leads into the host."""
+        psutil.Process(process.pid).children()[0].terminate()
+
     def output(self, name: str) -> Path:
         """Return the file of what a command printed."""
         return self._folder / f"{self.name}-{name}.log"

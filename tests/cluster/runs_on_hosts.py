@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import json
 import re
-import signal
 import time
 from collections.abc import Callable, Collection, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
-import psutil
 import pytest
 import yaml
 from hosts import BIN, PORT, Host, Network, wait_for, why_not
@@ -61,6 +59,13 @@ def played(
         yield play(network, folder)
     finally:
         network.close()
+
+
+def places_in(run: Path) -> list[tuple[int, str]]:
+    """Return worker and address, in the order in which they came, by the log of a run."""
+    file = run / "log.txt"
+    text = file.read_text() if file.exists() else ""
+    return [(int(one), place) for one, place in re.findall(r"worker (\d+) is on (\S+)", text)]
 
 
 class Run:
@@ -138,8 +143,7 @@ class Run:
 
     def stop(self) -> int:
         """End the run by SIGTERM and return its exit code."""
-        # The driver is the child of what leads into the host.
-        psutil.Process(self._driver.pid).children()[0].send_signal(signal.SIGTERM)
+        self._head.terminate(self._driver)
         return self._driver.wait(timeout=120)
 
     # -- records ---------------------------------------------------------------------------------
@@ -161,9 +165,7 @@ class Run:
 
     def places(self) -> list[tuple[int, str]]:
         """Return worker and address, in the order in which they came."""
-        file = self.path / "log.txt"
-        text = file.read_text() if file.exists() else ""
-        return [(int(one), place) for one, place in re.findall(r"worker (\d+) is on (\S+)", text)]
+        return places_in(self.path)
 
     # -- play ------------------------------------------------------------------------------------
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import socketserver
 import subprocess
 import sys
@@ -90,7 +89,7 @@ class Slurm:
 
     def signal(self, job: subprocess.Popen[bytes]) -> None:
         """Signal the batch script and nothing else, as `--signal=B:TERM` has it."""
-        psutil.Process(job.pid).children()[0].send_signal(signal.SIGTERM)
+        self._hosts[0].terminate(job)
 
     def requeued(self) -> bool:
         """Whether the job has asked to be started again, since this was last asked."""

@@ -7,7 +7,6 @@ at a part of it.
 
 from __future__ import annotations
 
-import re
 import signal
 import time
 from collections.abc import Iterator, Sequence
@@ -16,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from hosts import Host, Network, wait_for
-from runs_on_hosts import played
+from runs_on_hosts import places_in, played
 from slurm_on_hosts import JOB, Slurm
 
 from repertory import checkpoint
@@ -73,20 +72,16 @@ def _play(network: Network, folder: Path) -> Story:
         rows = read_rows(run / "metrics.jsonl")
         return max((int(row.get("updates", 0)) for row in rows), default=0)
 
-    def places() -> list[str]:
-        log = run / "log.txt"
-        return re.findall(r"worker \d+ is on (\S+)", log.read_text()) if log.exists() else []
-
     try:
         job = slurm.start("quickstart", *OPTIONS)
         output = hosts[0].output("job")
 
         def learning() -> bool:
             assert job.poll() is None, output.read_text()
-            return updates() >= 10 and len(places()) == 3
+            return updates() >= 10 and len(places_in(run)) == 3
 
         wait_for("the run learns from three workers", learning, STARTS_S)
-        story.worked_on = set(places())
+        story.worked_on = {place for _, place in places_in(run)}
         slurm.signal(job)
         story.told_code = job.wait(timeout=120)
         story.told_said = output.read_text()

@@ -109,11 +109,9 @@ def test_a_slow_worker_is_named_and_its_task_does_not_hold_the_others_up(
     slow = beats[-1].delivered[SLOW] / unroll
     assert slow >= 2
     assert beats[-1].updates > slow + ahead
-    named = naming_rows(run)
-    assert named
-    for row in named:
-        assert row["health/worker_steps_per_s_slowest"] <= unroll / SLOW_S * 2
-        assert row["health/worker_steps_per_s_slowest"] < row["health/worker_steps_per_s_median"]
+    row = naming_rows(run)[-1]
+    assert row["health/worker_steps_per_s_slowest"] <= unroll / SLOW_S * 2
+    assert row["health/worker_steps_per_s_slowest"] < row["health/worker_steps_per_s_median"]
     # Its task has fewer rows in batches than its share, and that is counted.
     assert rows(run)[-1]["replay/short_shares"] > 0
 
